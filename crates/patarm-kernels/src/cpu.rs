@@ -1,0 +1,5 @@
+//! The CPU backend.
+
+/// The CPU backend.
+#[derive(Debug, Default)]
+pub struct Cpu {}

@@ -1,0 +1,9 @@
+//! Reward models and judges: rubrics, verdicts, preference-aware rewards.
+//!
+//! The API boundary of the project. `train`, `eval` and `serve` stand on these
+//! types and never see each other.
+
+pub mod completer;
+pub mod judgement;
+pub mod model;
+pub mod rubric;

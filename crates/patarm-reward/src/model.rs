@@ -1,0 +1,74 @@
+//! The traits everything stands on: reward models, judges, evaluators.
+
+use patarm_text::{Comparison, Item, Task};
+use serde::{Deserialize, Serialize};
+
+use crate::judgement::Judgement;
+
+/// A reward and whatever else its family knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reward {
+    /// The number.
+    pub value: f64,
+    /// The judgements behind it, for generative judges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judgements: Vec<Judgement>,
+}
+
+/// Why one item has no reward. Other items of the call are unaffected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ItemFault {
+    /// No judgement of the item had a usable score.
+    #[error("none of {0} judgements carries a usable score")]
+    Unparsed(usize),
+    /// The item does not fit the model.
+    #[error("the item has {tokens} tokens, more than the {limit} that fit")]
+    Overlong {
+        /// Tokens of the item.
+        tokens: usize,
+        /// What fits.
+        limit: usize,
+    },
+    /// The engine failed.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// Anything that gives a response a number.
+pub trait RewardModel {
+    /// Scores every item; results stand in the order of the items, each failing alone.
+    fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>>;
+
+    /// A name for reports.
+    fn name(&self) -> String;
+}
+
+/// How a judge is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgeRequest {
+    /// What to judge.
+    pub item: Item,
+    /// Kind of work; `None` = detect.
+    pub task: Option<Task>,
+}
+
+/// A generative judge that reads one response at a time.
+pub trait PointwiseJudge {
+    /// `votes` judgements of every request; results stand in the order of the requests.
+    fn judge(&self, requests: &[JudgeRequest], votes: usize) -> Vec<Result<Vec<Judgement>, ItemFault>>;
+
+    /// A name for reports.
+    fn name(&self) -> String;
+}
+
+/// Measures a reward model on held-out comparisons: the seam that lets training
+/// evaluate without depending on the evaluation crate.
+pub trait Evaluator {
+    /// Accuracy (ties at one half) of `model` on the evaluator's comparisons.
+    fn evaluate(&self, model: &dyn RewardModel) -> f64;
+
+    /// The comparisons.
+    fn comparisons(&self) -> &[Comparison];
+}

@@ -1,0 +1,10 @@
+//! Conversations, comparisons, tokenizers, chat templates and data sets.
+//!
+//! Text in, typed records and token ids out; no tensors, and no network but for
+//! hub downloads that a caller asks for by name.
+
+pub mod comparison;
+pub mod conversation;
+
+pub use comparison::{Comparison, Item, Preference, Task};
+pub use conversation::{ContentPart, Conversation, Message, Role, ToolCall, ToolDefinition};

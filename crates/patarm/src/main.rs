@@ -1,0 +1,2 @@
+//! The patarm binary.
+fn main() {}
