@@ -52,6 +52,10 @@ pub struct Judgement {
     pub evaluation: String,
     /// The score, or why there is none.
     pub score: Result<f64, FormatFault>,
+    /// A number that reads well although the tags around it are broken; used only by
+    /// `broken_tags_score = "use"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readable_score: Option<f64>,
     /// Expectation of the score under the judge's own distribution, where it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_score: Option<f64>,

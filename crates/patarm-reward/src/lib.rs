@@ -3,7 +3,13 @@
 //! The API boundary of the project. `train`, `eval` and `serve` stand on these
 //! types and never see each other.
 
+pub mod advantage;
 pub mod completer;
+pub mod error;
 pub mod judgement;
 pub mod model;
+pub mod par;
+pub mod random;
 pub mod rubric;
+
+pub use error::{Error, ErrorKind, Result};

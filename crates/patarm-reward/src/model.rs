@@ -57,7 +57,11 @@ pub struct JudgeRequest {
 /// A generative judge that reads one response at a time.
 pub trait PointwiseJudge {
     /// `votes` judgements of every request; results stand in the order of the requests.
-    fn judge(&self, requests: &[JudgeRequest], votes: usize) -> Vec<Result<Vec<Judgement>, ItemFault>>;
+    fn judge(
+        &self,
+        requests: &[JudgeRequest],
+        votes: usize,
+    ) -> Vec<Result<Vec<Judgement>, ItemFault>>;
 
     /// A name for reports.
     fn name(&self) -> String;
