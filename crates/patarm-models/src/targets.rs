@@ -1,0 +1,178 @@
+//! Which tokens of a forest a loss looks at, and their log-probabilities.
+//!
+//! A target is a token to be predicted from a hidden row. Targets are computed
+//! together, chunked over the vocabulary, and their gradients flow back to the
+//! hidden rows they came from.
+
+use patarm_kernels::{Buffer, ChosenTokens, StatisticsGradient, StatisticsShape, TokenStatistics};
+
+use crate::decoder::{Decoder, Saved};
+use crate::forest::{Forest, SegmentId};
+use crate::parameters::Gradients;
+
+/// Tokens to be predicted from one hidden row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Row of the hidden state.
+    pub row: usize,
+    /// Ids whose logits are wanted; usually one.
+    pub ids: Vec<u32>,
+}
+
+/// A list of targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetRows {
+    targets: Vec<Target>,
+}
+
+impl TargetRows {
+    /// No targets.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a target and returns its index.
+    pub fn push(&mut self, target: Target) -> usize {
+        self.targets.push(target);
+        self.targets.len() - 1
+    }
+
+    /// Adds every token of a segment from `from` on, each predicted by the token
+    /// before it, and returns the range of target indices.
+    ///
+    /// # Panics
+    /// When token 0 of a root is asked for: nothing predicts it.
+    pub fn push_segment(&mut self, forest: &Forest, segment: SegmentId, from: usize) -> std::ops::Range<usize> {
+        let start = self.targets.len();
+        for (offset, &id) in forest.segment_tokens(segment).iter().enumerate().skip(from) {
+            let row = forest.predicting_row(segment, offset);
+            let row = row.expect("the first token of a root has no prediction");
+            self.targets.push(Target { row, ids: vec![id] });
+        }
+        start..self.targets.len()
+    }
+
+    /// Number of targets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    fn rows(&self) -> Vec<u32> {
+        self.targets.iter().map(|target| target.row as u32).collect()
+    }
+
+    fn chosen(&self) -> ChosenTokens {
+        let mut chosen = ChosenTokens { offsets: vec![0], ids: Vec::new() };
+        for target in &self.targets {
+            chosen.ids.extend_from_slice(&target.ids);
+            chosen.offsets.push(chosen.ids.len());
+        }
+        chosen
+    }
+}
+
+/// Log-probabilities of targets, and what their gradient needs.
+#[derive(Debug)]
+pub struct TargetStatistics {
+    rows: Vec<u32>,
+    chosen: ChosenTokens,
+    gathered: Buffer,
+    statistics: TokenStatistics,
+    temperature: f32,
+    /// Log-probability of every chosen id, target after target.
+    pub logprobs: Vec<f32>,
+    /// Where each target's ids begin in `logprobs`; one more entry than targets.
+    pub offsets: Vec<usize>,
+    /// Entropy of each target's distribution, in nats.
+    pub entropy: Vec<f32>,
+}
+
+impl TargetStatistics {
+    /// Log-probability of the first (usually only) id of a target.
+    #[must_use]
+    pub fn logprob(&self, target: usize) -> f32 {
+        self.logprobs[self.offsets[target]]
+    }
+
+    /// Log-probabilities of all ids of a target.
+    #[must_use]
+    pub fn logprobs_of(&self, target: usize) -> &[f32] {
+        &self.logprobs[self.offsets[target]..self.offsets[target + 1]]
+    }
+}
+
+impl Decoder {
+    /// Log-probabilities of targets at the given temperature.
+    ///
+    /// # Shapes
+    /// `hidden`: `[t, d]` after the final norm.
+    #[must_use]
+    pub fn target_statistics(&self, hidden: &Buffer, targets: &TargetRows, temperature: f32) -> TargetStatistics {
+        let backend = self.backend.as_ref();
+        let (rows, chosen) = (targets.rows(), targets.chosen());
+        let mut gathered = backend.alloc(rows.len() * self.shape.hidden);
+        backend.gather_rows(hidden, &rows, self.shape.hidden, &mut gathered);
+        let shape = self.statistics_shape(rows.len(), temperature);
+        let statistics =
+            backend.token_statistics(&gathered, self.parameters.value(self.output), &chosen, shape);
+        let mut logprobs = vec![0.0; chosen.ids.len()];
+        let mut log_sum_exp = vec![0.0; rows.len()];
+        let mut entropy = vec![0.0; rows.len()];
+        backend.download(&statistics.chosen, &mut logprobs);
+        backend.download(&statistics.log_sum_exp, &mut log_sum_exp);
+        backend.download(&statistics.entropy, &mut entropy);
+        for (target, total) in log_sum_exp.iter().enumerate() {
+            for value in &mut logprobs[chosen.offsets[target]..chosen.offsets[target + 1]] {
+                *value -= total;
+            }
+        }
+        let offsets = chosen.offsets.clone();
+        TargetStatistics { rows, chosen, gathered, statistics, temperature, logprobs, offsets, entropy }
+    }
+
+    /// Turns gradients with respect to log-probabilities (and optionally
+    /// entropies) into gradients of hidden states (returned, `[t, d]`) and of the
+    /// output matrix (accumulated).
+    #[must_use]
+    pub fn target_statistics_backward(
+        &self,
+        saved: &Saved,
+        statistics: &TargetStatistics,
+        d_logprobs: &[f32],
+        d_entropy: Option<&[f32]>,
+        gradients: &mut Gradients,
+    ) -> Buffer {
+        let backend = self.backend.as_ref();
+        let d_log_sum_exp: Vec<f32> = (0..statistics.rows.len())
+            .map(|n| -d_logprobs[statistics.offsets[n]..statistics.offsets[n + 1]].iter().sum::<f32>())
+            .collect();
+        let (d_chosen, d_total) = (backend.upload(d_logprobs), backend.upload(&d_log_sum_exp));
+        let d_entropy = d_entropy.map(|values| backend.upload(values));
+        let mut d_gathered = backend.alloc(statistics.gathered.len());
+        backend.token_statistics_backward(
+            &statistics.gathered,
+            self.parameters.value(self.output),
+            &statistics.chosen,
+            self.statistics_shape(statistics.rows.len(), statistics.temperature),
+            &statistics.statistics,
+            StatisticsGradient { chosen: &d_chosen, log_sum_exp: &d_total, entropy: d_entropy.as_ref() },
+            &mut d_gathered,
+            gradients.get_mut(self.output),
+        );
+        let mut d_hidden = backend.zeros(saved.hidden.len());
+        backend.scatter_add_rows(&d_gathered, &statistics.rows, self.shape.hidden, &mut d_hidden);
+        d_hidden
+    }
+
+    pub(crate) fn statistics_shape(&self, rows: usize, temperature: f32) -> StatisticsShape {
+        StatisticsShape { rows, dim: self.shape.hidden, vocab: self.shape.vocab, temperature }
+    }
+}
