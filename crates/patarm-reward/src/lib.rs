@@ -9,6 +9,7 @@ pub mod error;
 pub mod judgement;
 pub mod model;
 pub mod par;
+pub mod par_marginal;
 pub mod random;
 pub mod rubric;
 

@@ -1,0 +1,265 @@
+//! The embedded pointwise judge.
+
+use patarm_models::kernels::random;
+use patarm_models::{Decoder, Error};
+use patarm_text::Item;
+use serde::{Deserialize, Serialize};
+
+use super::{JudgeCall, JudgeSampling, JudgeText, RawJudgement, StopAt, generate};
+use crate::judgement::{FormatFault, Judgement};
+use crate::model::{ItemFault, JudgeRequest, PointwiseJudge, Reward, RewardModel};
+use crate::observer::Observer;
+use crate::verdict::parse_judgement;
+
+/// Which number of a judgement counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadOut {
+    /// The score the judge wrote.
+    Sampled,
+    /// The expectation under the judge's own distribution at that place.
+    #[default]
+    Expected,
+}
+
+/// How an embedded judge generates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JudgeSettings {
+    /// Which number counts.
+    pub read_out: ReadOut,
+    /// Judgements an item when used as a reward model.
+    pub votes: usize,
+    /// Seed.
+    pub seed: u64,
+    /// Temperature; 0 = greedy.
+    pub temperature: f64,
+    /// Nucleus; 1 = off.
+    pub top_p: f64,
+    /// Longest judgement in tokens.
+    pub max_tokens: usize,
+}
+
+/// A judge on the embedded engine.
+pub struct EmbeddedJudge<'a> {
+    /// The model.
+    pub decoder: &'a Decoder,
+    /// Its prompts and tags.
+    pub text: &'a JudgeText,
+    /// How it generates.
+    pub settings: JudgeSettings,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
+    /// Name for reports.
+    pub name: String,
+}
+
+impl std::fmt::Debug for EmbeddedJudge<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedJudge").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A judgement text put in the place of the judge's own, to see whether text matters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Splice {
+    /// The item to be scored.
+    pub item: Item,
+    /// Everything up to and including the opening score tag.
+    pub text: String,
+}
+
+impl EmbeddedJudge<'_> {
+    fn sampling(&self) -> JudgeSampling {
+        let expected = self.settings.read_out == ReadOut::Expected && !self.text.outcomes().is_empty();
+        JudgeSampling {
+            seed: self.settings.seed,
+            temperature: self.settings.temperature,
+            top_p: self.settings.top_p,
+            max_tokens: self.settings.max_tokens,
+            stop: if expected { StopAt::BeforeScore } else { StopAt::AfterScore },
+            read_scores: expected,
+        }
+    }
+
+    /// Turns what was generated into a judgement. With a score distribution the
+    /// written score is drawn from it, which is what sampling on would do at
+    /// temperature 1; a draw of "no admissible score" is a fault.
+    fn judgement(&self, raw: &RawJudgement, sequence: u64) -> Judgement {
+        let (_, close) = self.text.template().score_tags();
+        if raw.score_logprobs.is_empty() || !raw.is_complete {
+            return self.parsed(raw, &raw.text);
+        }
+        let probabilities: Vec<f64> = raw.score_logprobs.iter().map(|logprob| logprob.exp()).collect();
+        let mut draw = random::uniform(self.settings.seed, &[sequence, u64::MAX]);
+        let drawn = probabilities.iter().position(|probability| {
+            draw -= probability;
+            draw < 0.0
+        });
+        let outcomes = self.text.outcomes();
+        let shown = drawn.map_or(String::new(), |index| outcomes[index].score.to_string());
+        let mut judgement = self.parsed(raw, &format!("{}{shown}{close}", raw.text.trim_end()));
+        let mass: f64 = probabilities.iter().sum();
+        if judgement.score.is_err_and(FormatFault::is_broken_tags) || mass <= 0.0 {
+            return judgement;
+        }
+        let total: f64 = probabilities.iter().zip(outcomes).map(|(p, outcome)| p * outcome.score).sum();
+        judgement.expected_score = Some(total / mass);
+        judgement
+    }
+
+    fn parsed(&self, raw: &RawJudgement, text: &str) -> Judgement {
+        let parsed = parse_judgement(text, self.text.template());
+        let score = match parsed.score {
+            Err(_) if raw.is_truncated => Err(FormatFault::Truncated),
+            score => score,
+        };
+        Judgement {
+            text: text.to_owned(),
+            rubric: parsed.rubric,
+            evaluation: parsed.evaluation,
+            score,
+            expected_score: None,
+            num_tokens: raw.tokens.len(),
+            logprob: Some(raw.logprobs.iter().map(|logprob| f64::from(*logprob)).sum()),
+        }
+    }
+
+    /// Expected scores of items under judgement texts that are given, not generated.
+    ///
+    /// # Errors
+    /// Per item, when it does not fit.
+    pub fn score_spliced(&self, splices: &[Splice]) -> Vec<Result<f64, ItemFault>> {
+        splices.iter().map(|splice| self.score_one_spliced(splice)).collect()
+    }
+
+    fn score_one_spliced(&self, splice: &Splice) -> Result<f64, ItemFault> {
+        let engine_fault = |error: crate::error::Error| ItemFault::Engine(error.to_string());
+        let mut prompt = self.text.encode(&splice.item, None).map_err(engine_fault)?;
+        prompt.push(self.text.encode_judgement(&splice.text).map_err(engine_fault)?);
+        let logprobs = outcome_logprobs(self.decoder, self.text, &prompt).map_err(model_fault)?;
+        let weights: Vec<f64> = logprobs.iter().map(|logprob| logprob.exp()).collect();
+        let mass: f64 = weights.iter().sum();
+        let total: f64 = weights.iter().zip(self.text.outcomes()).map(|(p, outcome)| p * outcome.score).sum();
+        if mass > 0.0 { Ok(total / mass) } else { Err(ItemFault::Unparsed(1)) }
+    }
+}
+
+/// Log-probability of every admissible score after a prompt that ends in the
+/// opening score tag.
+///
+/// # Errors
+/// When the prompt does not fit the model.
+pub fn outcome_logprobs(decoder: &Decoder, text: &JudgeText, prompt: &[Vec<u32>]) -> Result<Vec<f64>, Error> {
+    use patarm_models::targets::{Target, TargetRows};
+    use patarm_models::{Forest, ForwardOptions};
+    let mut forest = Forest::new();
+    let mut leaf = None;
+    for segment in prompt {
+        leaf = Some(forest.add(leaf, segment));
+    }
+    let Some(leaf) = leaf else { return Ok(Vec::new()) };
+    let mut targets = TargetRows::new();
+    let mut spans = Vec::new();
+    for outcome in text.outcomes() {
+        let start = targets.len();
+        targets.push(Target { row: forest.last_row(leaf), ids: vec![outcome.tokens[0]] });
+        if outcome.tokens.len() > 1 {
+            let branch = forest.add(Some(leaf), &outcome.tokens[..outcome.tokens.len() - 1]);
+            for (offset, id) in outcome.tokens[1..].iter().enumerate() {
+                targets.push(Target { row: forest.row(branch, offset), ids: vec![*id] });
+            }
+        }
+        spans.push(start..targets.len());
+    }
+    let saved = decoder.forward(&forest, &ForwardOptions::default())?;
+    let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
+    let sum = |span: std::ops::Range<usize>| span.map(|n| f64::from(statistics.logprob(n))).sum();
+    Ok(spans.into_iter().map(sum).collect())
+}
+
+impl PointwiseJudge for EmbeddedJudge<'_> {
+    fn judge(&self, requests: &[JudgeRequest], votes: usize) -> Vec<Result<Vec<Judgement>, ItemFault>> {
+        let mut calls = Vec::with_capacity(requests.len() * votes);
+        let mut faults = Vec::with_capacity(requests.len());
+        for (index, request) in requests.iter().enumerate() {
+            let encoded = self.text.encode(&request.item, request.task);
+            faults.push(encoded.as_ref().err().map(|error| ItemFault::Engine(error.to_string())));
+            let prompt = encoded.unwrap_or_default();
+            for vote in 0..votes {
+                calls.push(JudgeCall { prompt: prompt.clone(), sequence: (index * votes + vote) as u64 });
+            }
+        }
+        self.observer.begin("judging", calls.len() as u64);
+        let raw = generate(self.decoder, self.text, &calls, &self.sampling(), self.observer);
+        self.observer.end();
+        let per_item = raw.chunks(votes.max(1)).zip(faults).enumerate();
+        per_item.map(|(index, (chunk, fault))| self.collect(index * votes, chunk, fault)).collect()
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl EmbeddedJudge<'_> {
+    fn collect(
+        &self,
+        first_sequence: usize,
+        raw: &[Result<RawJudgement, Error>],
+        fault: Option<ItemFault>,
+    ) -> Result<Vec<Judgement>, ItemFault> {
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        let mut judgements = Vec::with_capacity(raw.len());
+        for (vote, result) in raw.iter().enumerate() {
+            match result {
+                Ok(raw) => judgements.push(self.judgement(raw, (first_sequence + vote) as u64)),
+                Err(error) => return Err(fault_of(error)),
+            }
+        }
+        Ok(judgements)
+    }
+}
+
+fn model_fault(error: Error) -> ItemFault {
+    fault_of(&error)
+}
+
+fn fault_of(error: &Error) -> ItemFault {
+    match error.kind() {
+        patarm_models::ErrorKind::Overlong { tokens, limit } => {
+            ItemFault::Overlong { tokens: *tokens, limit: *limit }
+        }
+        _ => ItemFault::Engine(error.to_string()),
+    }
+}
+
+impl RewardModel for EmbeddedJudge<'_> {
+    fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
+        let requests: Vec<JudgeRequest> =
+            items.iter().map(|item| JudgeRequest { item: item.clone(), task: None }).collect();
+        let judged = self.judge(&requests, self.settings.votes.max(1));
+        judged.into_iter().map(|result| result.and_then(|judgements| self.reward(judgements))).collect()
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl EmbeddedJudge<'_> {
+    /// The mean of the votes that carry a number.
+    fn reward(&self, judgements: Vec<Judgement>) -> Result<Reward, ItemFault> {
+        let number = |judgement: &Judgement| match self.settings.read_out {
+            ReadOut::Sampled => judgement.score.ok(),
+            ReadOut::Expected => judgement.expected_score.or_else(|| judgement.score.ok()),
+        };
+        let numbers: Vec<f64> = judgements.iter().filter_map(number).collect();
+        if numbers.is_empty() {
+            return Err(ItemFault::Unparsed(judgements.len()));
+        }
+        let value = numbers.iter().sum::<f64>() / numbers.len() as f64;
+        Ok(Reward { value, judgements })
+    }
+}

@@ -1,0 +1,170 @@
+//! Between a judge's words and token ids.
+
+use patarm_models::engine::StopRule;
+use patarm_text::tokenizer::{ControlTokens, Tokenizer};
+use patarm_text::{Item, Task};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::StopAt;
+use crate::error::Result;
+use crate::template::{ChatFrame, JudgePrompt, JudgeTemplate, SegmentKind, SegmentLevel};
+use crate::verdict::ScoreScale;
+
+/// How many recent tokens are decoded to look for a tag.
+const TAIL_TOKENS: usize = 24;
+
+/// How much of the closing tag belongs to an admissible score. Without any, "1" is
+/// a prefix of "10" and its probability includes the latter's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Terminator {
+    /// None: one token a score, for scales whose scores are single digits.
+    None,
+    /// The first token of the closing tag.
+    FirstToken,
+    /// The whole closing tag.
+    Full,
+}
+
+/// An admissible score as a continuation of a judgement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The score.
+    pub score: f64,
+    /// Its tokens, terminator included.
+    pub tokens: Vec<u32>,
+}
+
+/// A template bound to a tokenizer.
+#[derive(Clone, Debug)]
+pub struct JudgeText {
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<JudgeTemplate>,
+    frame: ChatFrame,
+    outcomes: Vec<Outcome>,
+}
+
+impl JudgeText {
+    /// Binds a template to a tokenizer and a chat frame.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot encode the score tags.
+    pub fn new(
+        tokenizer: Arc<Tokenizer>,
+        template: Arc<JudgeTemplate>,
+        frame: ChatFrame,
+        terminator: Terminator,
+    ) -> Result<Self> {
+        let outcomes = outcomes(&tokenizer, &template, terminator)?;
+        Ok(Self { tokenizer, template, frame, outcomes })
+    }
+
+    /// The template.
+    #[must_use]
+    pub fn template(&self) -> &JudgeTemplate {
+        &self.template
+    }
+
+    /// The tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Every admissible score with its tokens; empty when the scale has decimals.
+    #[must_use]
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// Ids that end a turn.
+    #[must_use]
+    pub fn stop_ids(&self) -> &[u32] {
+        self.tokenizer.eos_ids()
+    }
+
+    /// The judge prompt of an item as segments: what all items of the task share,
+    /// what both sides of a pair share, and the rest.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text.
+    pub fn encode(&self, item: &Item, task: Option<Task>) -> Result<Vec<Vec<u32>>> {
+        let task = task.unwrap_or_else(|| crate::task::detect(&item.prompt));
+        let prompt = self.template.pointwise(task, item, &self.frame)?;
+        self.encode_prompt(&prompt)
+    }
+
+    fn encode_prompt(&self, prompt: &JudgePrompt) -> Result<Vec<Vec<u32>>> {
+        let mut levels = vec![Vec::new(); 3];
+        for segment in &prompt.segments {
+            let level = match segment.level {
+                SegmentLevel::Shared => 0,
+                SegmentLevel::Prompt => 1,
+                SegmentLevel::Response => 2,
+            };
+            // Data never yields a control token, whatever it spells.
+            levels[level].extend(match segment.kind {
+                SegmentKind::Template => self.tokenizer.encode_template(&segment.text)?,
+                SegmentKind::Data => self.tokenizer.encode_text(&segment.text)?,
+            });
+        }
+        levels.retain(|level| !level.is_empty());
+        Ok(levels)
+    }
+
+    /// Encodes judgement text as the model would generate it.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text.
+    pub fn encode_judgement(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.tokenizer.encode_text(text)?)
+    }
+
+    /// Decodes generated tokens, leaving control tokens out.
+    #[must_use]
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        self.tokenizer.decode(tokens, ControlTokens::Skip)
+    }
+
+    /// A rule that ends generation at the wanted tag.
+    #[must_use]
+    pub fn stop_rule(&self, stop: StopAt) -> StopRule {
+        let tokenizer = Arc::clone(&self.tokenizer);
+        let (open, close) = self.template.score_tags();
+        Box::new(move |tokens: &[u32]| {
+            let tail = &tokens[tokens.len().saturating_sub(TAIL_TOKENS)..];
+            let text = tokenizer.decode(tail, ControlTokens::Skip);
+            match stop {
+                StopAt::BeforeScore => text.trim_end().ends_with(&open),
+                StopAt::AfterScore => text.trim_end().ends_with(&close),
+            }
+        })
+    }
+}
+
+fn outcomes(tokenizer: &Tokenizer, template: &JudgeTemplate, terminator: Terminator) -> Result<Vec<Outcome>> {
+    let (_, close) = template.score_tags();
+    let closing = tokenizer.encode_text(&close)?;
+    let kept = match terminator {
+        Terminator::None => 0,
+        Terminator::FirstToken => 1,
+        Terminator::Full => closing.len(),
+    };
+    let mut outcomes = Vec::new();
+    for (text, score) in integer_scores(template.scale()) {
+        let mut tokens = tokenizer.encode_text(&text)?;
+        tokens.extend_from_slice(&closing[..kept.min(closing.len())]);
+        outcomes.push(Outcome { score, tokens });
+    }
+    Ok(outcomes)
+}
+
+/// The texts and values of an integer scale; nothing for decimals.
+fn integer_scores(scale: &ScoreScale) -> Vec<(String, f64)> {
+    if !scale.is_integer() {
+        return Vec::new();
+    }
+    let each = scale.min.ceil() as i64..=scale.max.floor() as i64;
+    each.map(|score| (score.to_string(), score as f64)).collect()
+}
