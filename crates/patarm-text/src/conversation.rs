@@ -69,13 +69,20 @@ impl Message {
     /// A message of one text part.
     #[must_use]
     pub fn text(role: Role, text: impl Into<String>) -> Self {
-        Self { role, content: vec![ContentPart::Text { text: text.into() }], tool_calls: Vec::new() }
+        Self {
+            role,
+            content: vec![ContentPart::Text { text: text.into() }],
+            tool_calls: Vec::new(),
+        }
     }
 
     /// All text parts, concatenated.
     #[must_use]
     pub fn plain_text(&self) -> String {
-        self.content.iter().map(|ContentPart::Text { text }| text.as_str()).collect()
+        self.content
+            .iter()
+            .map(|ContentPart::Text { text }| text.as_str())
+            .collect()
     }
 }
 
@@ -93,7 +100,10 @@ impl Conversation {
     /// A conversation of one user turn.
     #[must_use]
     pub fn from_user(text: impl Into<String>) -> Self {
-        Self { messages: vec![Message::text(Role::User, text)], tools: Vec::new() }
+        Self {
+            messages: vec![Message::text(Role::User, text)],
+            tools: Vec::new(),
+        }
     }
 
     /// The conversation as a judge reads it: the text alone for a single user

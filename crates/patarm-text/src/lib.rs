@@ -5,6 +5,10 @@
 
 pub mod comparison;
 pub mod conversation;
+pub mod error;
+pub mod tokenizer;
 
 pub use comparison::{Comparison, Item, Preference, Task};
 pub use conversation::{ContentPart, Conversation, Message, Role, ToolCall, ToolDefinition};
+pub use error::{Error, ErrorKind, Result};
+pub use tokenizer::{ControlTokens, DecodeStream, GgufParts, SpecialIds, Tokenizer};
