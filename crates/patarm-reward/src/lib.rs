@@ -10,7 +10,9 @@ pub mod judgement;
 pub mod model;
 pub mod par;
 pub mod par_marginal;
+pub mod policy_loss;
 pub mod random;
 pub mod rubric;
+pub mod rules;
 
 pub use error::{Error, ErrorKind, Result};
