@@ -1,1 +1,35 @@
-//! patarm-eval
+//!
+//! The crate stands on the seams of `patarm-reward`: it takes any
+//! [`RewardModel`](patarm_reward::model::RewardModel), or scores computed
+//! elsewhere, and says how often the preferred response wins and how sure that
+//! number is. Everything is a pure function of its inputs and an explicit seed;
+//!
+//! - [`pairs`] runs a model, or a file of [`scores`], over labelled comparisons.
+//! - [`metrics`] and [`distribution`] turn outcomes and scores into figures.
+//! - [`interval`] and [`significance`] say how far to trust them.
+//! - [`compare`] sets two results on the same pairs against each other.
+//!
+//! ```
+//! use patarm_eval::interval::wilson;
+//!
+//! let interval = wilson(75.0, 100);
+//! assert!(interval.low > 0.65 && interval.high < 0.83);
+//! ```
+
+#![deny(missing_docs)]
+
+mod error;
+mod lines;
+mod random;
+
+pub mod calibration;
+pub mod compare;
+pub mod distribution;
+pub mod interval;
+pub mod metrics;
+pub mod pairs;
+pub mod scores;
+pub mod significance;
+pub mod store;
+
+pub use error::{Error, ErrorKind, Result};
