@@ -14,5 +14,6 @@ pub mod policy_loss;
 pub mod random;
 pub mod rubric;
 pub mod rules;
+pub mod verdict;
 
 pub use error::{Error, ErrorKind, Result};
