@@ -7,6 +7,8 @@
 
 mod from_gguf;
 mod hugging_face;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

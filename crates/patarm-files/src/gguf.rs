@@ -9,6 +9,8 @@ mod cursor;
 mod header;
 mod metadata;
 mod quant;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;

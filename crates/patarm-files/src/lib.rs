@@ -36,6 +36,8 @@ pub mod limits;
 pub mod model_files;
 pub mod safetensors_reader;
 pub mod safetensors_writer;
+#[cfg(test)]
+mod test_support;
 pub mod weights;
 
 pub use atomic::{AtomicFile, write_atomically};

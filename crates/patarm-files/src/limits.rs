@@ -18,13 +18,13 @@ pub const MAX_DIMENSIONS: u32 = 4;
 /// Largest alignment of GGUF tensor data, in bytes.
 pub const MAX_ALIGNMENT: u64 = 1 << 20;
 /// Largest safetensors header, in bytes.
-pub const MAX_SAFETENSORS_HEADER_BYTES: u64 = 16 << 20;
+pub const MAX_SAFETENSORS_HEADER_BYTES: u64 = 8 << 20;
 /// Largest number of files that a sharded safetensors model may name.
 pub const MAX_SHARDS: usize = 4_096;
 /// Largest `config.json`, `generation_config.json` or the like, in bytes.
 pub const MAX_JSON_BYTES: u64 = 4 << 20;
 /// Largest `model.safetensors.index.json`, in bytes.
-pub const MAX_INDEX_BYTES: u64 = 32 << 20;
+pub const MAX_INDEX_BYTES: u64 = 8 << 20;
 
 /// Largest number of decoder layers of a model.
 pub const MAX_LAYERS: usize = 1_024;

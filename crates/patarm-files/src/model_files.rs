@@ -102,6 +102,12 @@ pub fn open_model(path: &Path) -> Result<ModelFiles> {
     if path.join("config.json").exists() {
         return open_folder(path);
     }
+    if path.join("adapter_config.json").exists() {
+        return Err(Error::unsupported(format!(
+            "{} is an adapter; open the model it belongs to",
+            path.display()
+        )));
+    }
     match gguf_files(path)?.as_slice() {
         [only] => open_gguf(only),
         [] => Err(Error::new(
@@ -241,3 +247,6 @@ impl GgufTokenizer {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

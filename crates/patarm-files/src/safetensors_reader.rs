@@ -399,3 +399,6 @@ fn shard_path(folder: &Path, file: &str) -> Result<PathBuf> {
     }
     Ok(folder.join(file))
 }
+
+#[cfg(test)]
+mod tests;

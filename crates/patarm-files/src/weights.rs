@@ -5,6 +5,8 @@
 //! `lm_head.weight` (absent when tied), … Matrices are `[out, in]`, row-major.
 
 mod gguf_names;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -83,17 +83,21 @@ pub(super) fn write(config: &ModelConfig, torch_dtype: &str) -> Map<String, Valu
         "max_position_embeddings",
         json!(config.max_position_embeddings),
     );
-    put("attention_bias", json!(false));
     put("attention_dropout", json!(0.0));
     put("initializer_range", json!(0.02));
     put("use_cache", json!(true));
     put("bos_token_id", json!(config.bos_token_id));
     put("eos_token_id", eos);
     put("pad_token_id", json!(config.pad_token_id));
-    match config.architecture {
-        Architecture::Llama => put("mlp_bias", json!(false)),
-        Architecture::Qwen2 | Architecture::Qwen3 => put("use_sliding_window", json!(false)),
-    };
+    // Qwen2 classes have their biases built in and do not know these fields.
+    if config.architecture != Architecture::Qwen2 {
+        put("attention_bias", json!(false));
+    }
+    if config.architecture == Architecture::Llama {
+        put("mlp_bias", json!(false));
+    } else {
+        put("use_sliding_window", json!(false));
+    }
     object
 }
 
