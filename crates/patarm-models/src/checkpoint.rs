@@ -109,19 +109,7 @@ pub fn read_adapter_config(folder: &Path) -> Result<(LoraConfig, Option<String>)
 pub fn load_adapter(folder: &Path, decoder: &mut Decoder) -> Result<LoraConfig, Error> {
     let (config, _) = read_adapter_config(folder)?;
     decoder.attach_adapter(&config, 0)?;
-    let path = folder.join(ADAPTER_FILE);
-    let file = SafetensorsFile::open(&path)?;
-    let adapters: Vec<ParameterId> =
-        decoder.parameters.iter().filter(|(_, entry)| is_adapter(entry)).map(|(id, _)| id).collect();
-    if file.tensors().count() != adapters.len() {
-        let message = format!(
-            "{} tensors are stored, {} fit this model and its target modules",
-            file.tensors().count(),
-            adapters.len()
-        );
-        return Err(Error::at(path, ErrorKind::Adapter(message)));
-    }
-    load_into(&file, &path, decoder, &adapters)?;
+    load_adapter_weights(folder, decoder)?;
     Ok(config)
 }
 
@@ -230,4 +218,24 @@ fn save_parameters(
 fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
     let text = format!("{value:#}\n");
     Ok(patarm_files::write_atomically(path, text.as_bytes())?)
+}
+
+/// Reads adapter tensors into a decoder whose adapter is attached already.
+///
+/// # Errors
+/// When the file is unreadable or does not fit.
+pub fn load_adapter_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), Error> {
+    let path = folder.join(ADAPTER_FILE);
+    let file = SafetensorsFile::open(&path)?;
+    let adapters: Vec<ParameterId> =
+        decoder.parameters.iter().filter(|(_, entry)| is_adapter(entry)).map(|(id, _)| id).collect();
+    if file.tensors().count() != adapters.len() {
+        let message = format!(
+            "{} tensors are stored, {} fit this model and its target modules",
+            file.tensors().count(),
+            adapters.len()
+        );
+        return Err(Error::at(path, ErrorKind::Adapter(message)));
+    }
+    load_into(&file, &path, decoder, &adapters)
 }

@@ -136,7 +136,7 @@ impl Optimizer {
                 beta2: config.beta2 as f32,
                 eps: config.eps as f32,
                 weight_decay,
-                step: self.step,
+                step: step_count,
                 gradient_scale: gradient_scale as f32,
                 max_norm: config.max_norm as f32,
             };

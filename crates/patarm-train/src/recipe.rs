@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use patarm_models::{ActivationPolicy, AdamWConfig, LoraConfig};
 use patarm_reward::par::ParConfig;
+use patarm_reward::policy_loss::{KlEstimator, PolicyLossConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -207,46 +208,6 @@ pub enum ScoreEstimator {
     Marginal,
 }
 
-/// Denominator of the policy loss.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossLevel {
-    /// Every token of the batch weighs the same.
-    #[default]
-    Token,
-    /// Every judgement weighs the same.
-    Sequence,
-}
-
-/// Penalty that ties the policy to a reference.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, tag = "estimator", rename_all = "snake_case")]
-pub enum KlConfig {
-    /// No penalty, no reference model.
-    Off {},
-    /// `log π − log π_ref`.
-    K1 {
-        /// Weight.
-        coefficient: f64,
-    },
-    /// `exp(Δ) − Δ − 1`, Δ = log π_ref − log π (Schulman, "Approximating KL divergence").
-    K3 {
-        /// Weight.
-        coefficient: f64,
-    },
-}
-
-impl KlConfig {
-    /// Weight of the penalty; 0 when off.
-    #[must_use]
-    pub fn coefficient(self) -> f64 {
-        match self {
-            Self::Off {} => 0.0,
-            Self::K1 { coefficient } | Self::K3 { coefficient } => coefficient,
-        }
-    }
-}
-
 /// Cold-start judgements mixed into every update, to hold the text in place.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -297,14 +258,8 @@ pub struct GrpoConfig {
     pub top_p: f64,
     /// Optimiser steps on the same rollouts.
     pub inner_steps: usize,
-    /// Lower clip range: ratios below `1 − clip_low` stop counting.
-    pub clip_low: f64,
-    /// Upper clip range; larger than the lower for DAPO's clip-higher.
-    pub clip_high: f64,
-    /// Penalty against the reference.
-    pub kl: KlConfig,
-    /// Denominator.
-    pub loss_level: LossLevel,
+    /// Clip range, ratio, denominator and penalty against the reference.
+    pub loss: PolicyLossConfig,
     /// Weight of the advantage of tokens before the score in the marginal estimator.
     pub text_weight: f64,
     /// Cold-start replay.
@@ -329,10 +284,11 @@ impl Default for GrpoConfig {
             temperature: 1.0,
             top_p: 1.0,
             inner_steps: 1,
-            clip_low: 0.2,
-            clip_high: 0.2,
-            kl: KlConfig::K3 { coefficient: 1e-3 },
-            loss_level: LossLevel::Token,
+            loss: PolicyLossConfig {
+                kl_estimator: KlEstimator::K3,
+                kl_coefficient: 1e-3,
+                ..PolicyLossConfig::default()
+            },
             text_weight: 1.0,
             replay: ReplayConfig::default(),
             dynamic_sampling: DynamicSamplingConfig::default(),

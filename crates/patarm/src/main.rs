@@ -1,2 +1,25 @@
-//! The patarm binary.
-fn main() {}
+//! Train, evaluate and serve reward models for language models.
+//!
+//! The binary turns arguments into configuration, calls a library, and turns the
+//! outcome into an exit code. Nothing else in the workspace prints, reads the
+//! environment or exits.
+
+mod cli;
+mod commands;
+mod exit;
+mod observer;
+mod output;
+mod pull;
+mod quickstart;
+mod resolve;
+mod training;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    let arguments = cli::Arguments::parse();
+    match commands::run(&arguments) {
+        Ok(()) => exit::Code::Ok.into(),
+        Err(error) => exit::report(&error),
+    }
+}

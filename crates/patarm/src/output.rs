@@ -1,0 +1,23 @@
+//! Results on standard output, remarks on standard error.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+/// Writes one line of a result.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(())
+}
+
+/// Writes a result as one JSON object.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string(value)?)
+}
+
+/// Writes a remark for the person at the terminal.
+#[expect(clippy::print_stderr, reason = "remarks go to standard error")]
+pub(crate) fn remark(text: &str) {
+    eprintln!("{text}");
+}
