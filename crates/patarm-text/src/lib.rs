@@ -6,9 +6,11 @@
 pub mod comparison;
 pub mod conversation;
 pub mod error;
+pub mod template;
 pub mod tokenizer;
 
 pub use comparison::{Comparison, Item, Preference, Task};
 pub use conversation::{ContentPart, Conversation, Message, Role, ToolCall, ToolDefinition};
 pub use error::{Error, ErrorKind, Result};
+pub use template::{CalendarDate, ChatTemplate, RenderOptions, Segment, SegmentKind};
 pub use tokenizer::{ControlTokens, DecodeStream, GgufParts, SpecialIds, Tokenizer};

@@ -63,6 +63,23 @@ pub struct GgufParts {
     pub chat_template: Option<String>,
 }
 
+impl From<patarm_files::GgufTokenizer> for GgufParts {
+    fn from(found: patarm_files::GgufTokenizer) -> Self {
+        Self {
+            model: found.model,
+            pre: found.pre.unwrap_or_default(),
+            tokens: found.tokens,
+            token_types: found.token_types,
+            merges: found.merges,
+            bos: found.bos_token_id,
+            eos: found.eos_token_id,
+            pad: found.padding_token_id,
+            add_bos: found.add_bos_token,
+            chat_template: found.chat_template,
+        }
+    }
+}
+
 /// The pre-tokenizers of the supported families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -28,20 +28,65 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> Result<String> {
 }
 
 pub(super) fn open(path: &Path) -> Result<Tokenizer> {
-    let folder = if path.is_dir() {
-        path
+    let file = find(path)?;
+    if file
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        open_json(&file)
     } else {
-        path.parent().unwrap_or(Path::new("."))
-    };
-    let file = if path.is_dir() {
-        &path.join("tokenizer.json")
-    } else {
-        path
-    };
-    if !file.is_file() {
-        let context = format!("no tokenizer at {}", file.display());
-        return Err(Error::new(ErrorKind::Tokenizer, context));
+        open_gguf(&file)
     }
+}
+
+/// The file a path means: itself, or the folder's `tokenizer.json`, or the only
+/// GGUF file of a folder without one.
+fn find(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let json = path.join("tokenizer.json");
+    if json.is_file() {
+        return Ok(json);
+    }
+    let entries = std::fs::read_dir(path).map_err(|source| Error::io("list", path, source))?;
+    let mut files = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| {
+            file.extension()
+                .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+        });
+    match (files.next(), files.next()) {
+        (Some(only), None) => Ok(only),
+        _ => {
+            let context = format!(
+                "{} has no tokenizer: neither tokenizer.json nor exactly one .gguf file",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::Tokenizer, context))
+        }
+    }
+}
+
+fn open_gguf(path: &Path) -> Result<Tokenizer> {
+    let failed = |source: patarm_files::Error| {
+        let context = format!("cannot use the tokenizer in {}", path.display());
+        Error::with_source(ErrorKind::Tokenizer, context, source)
+    };
+    let file = patarm_files::GgufFile::open(path).map_err(failed)?;
+    let found = patarm_files::GgufTokenizer::read(file.metadata()).map_err(failed)?;
+    let Some(found) = found else {
+        let context = format!("{} carries no tokenizer", path.display());
+        return Err(Error::new(ErrorKind::Tokenizer, context));
+    };
+    Tokenizer::from_gguf_parts(found.into()).map_err(|error| {
+        let context = format!("cannot use the tokenizer in {}", path.display());
+        Error::with_source(error.kind(), context, error)
+    })
+}
+
+fn open_json(file: &Path) -> Result<Tokenizer> {
+    let folder = file.parent().unwrap_or(Path::new("."));
     let mut tokenizer = Tokenizer::from_file(file)?;
     let config = read_json(&folder.join("tokenizer_config.json"))?;
     let special = special_ids(&tokenizer, folder, &config)?;

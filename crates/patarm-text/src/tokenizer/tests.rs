@@ -208,7 +208,10 @@ fn opening_a_folder_finds_roles_and_template() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let missing = Tokenizer::open(folder.path()).unwrap_err();
-    assert!(missing.to_string().contains("no tokenizer"), "{missing}");
+    assert!(
+        missing.to_string().contains("has no tokenizer"),
+        "{missing}"
+    );
     write(
         "tokenizer.json",
         &std::fs::read_to_string(fixture("tokenizer.json")).unwrap(),
@@ -235,6 +238,47 @@ fn opening_a_folder_finds_roles_and_template() {
     );
     write("config.json", "{");
     assert!(Tokenizer::open(folder.path()).is_err());
+}
+
+#[test]
+fn opening_a_gguf_file_uses_its_vocabulary() {
+    use patarm_files::{Array, GgufWriter, Value};
+    let parts = gguf_parts();
+    let text = |text: &str| Value::String(text.into());
+    let mut writer = GgufWriter::new();
+    writer.metadata("general.architecture", text("llama"));
+    writer.metadata("tokenizer.ggml.model", text(&parts.model));
+    writer.metadata("tokenizer.ggml.pre", text(&parts.pre));
+    writer.metadata(
+        "tokenizer.ggml.tokens",
+        Value::Array(Array::String(parts.tokens)),
+    );
+    writer.metadata(
+        "tokenizer.ggml.merges",
+        Value::Array(Array::String(parts.merges)),
+    );
+    writer.metadata(
+        "tokenizer.ggml.token_type",
+        Value::Array(Array::I32(parts.token_types)),
+    );
+    writer.metadata("tokenizer.chat_template", text(crate::template::CHATML));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    writer.write(&path).unwrap();
+    for place in [path.as_path(), folder.path()] {
+        let tokenizer = Tokenizer::open(place).unwrap();
+        assert_eq!(tokenizer.vocab_size(), tiny().vocab_size());
+        assert_eq!(tokenizer.eos_text(), "<|im_end|>");
+        assert!(
+            crate::template::ChatTemplate::from_tokenizer(&tokenizer)
+                .unwrap()
+                .is_some()
+        );
+    }
+    std::fs::write(&path, b"GGUF\x03").unwrap();
+    let error = Tokenizer::open(&path).unwrap_err();
+    assert!(error.to_string().contains("tiny.gguf"), "{error}");
+    assert!(Tokenizer::open(&folder.path().join("absent.gguf")).is_err());
 }
 
 #[test]
