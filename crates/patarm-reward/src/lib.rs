@@ -14,6 +14,8 @@ pub mod policy_loss;
 pub mod random;
 pub mod rubric;
 pub mod rules;
+pub mod task;
+pub mod template;
 pub mod verdict;
 
 pub use error::{Error, ErrorKind, Result};
