@@ -4,10 +4,13 @@
 //! types and never see each other.
 
 pub mod advantage;
+pub mod cold_start;
 pub mod completer;
+pub mod embedded;
 pub mod error;
 pub mod judgement;
 pub mod model;
+pub mod observer;
 pub mod par;
 pub mod par_marginal;
 pub mod policy_loss;
