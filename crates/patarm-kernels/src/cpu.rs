@@ -1,5 +1,493 @@
-//! The CPU backend.
+//! The CPU backend: every core, the widest vector instructions present.
+//!
+//! Results do not depend on the number of threads. The two constructors differ
+//! in the elementwise kernels they pick; products use the same library in both.
+
+mod adamw;
+mod attention;
+mod elementwise;
+mod linear;
+mod math;
+mod norm;
+mod rope;
+mod rows;
+mod sampler;
+mod simd;
+mod statistics;
+mod swiglu;
+mod threads;
+
+use std::sync::Arc;
+
+use crate::attention_plan::{AttentionPlan, AttentionShape};
+use crate::backend::{
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, StatisticsGradient,
+    StatisticsShape, TokenStatistics, Update,
+};
+use crate::buffer::{Buffer, Pool};
+use crate::sampling::SamplingOptions;
+use linear::{LinearMap, Matrix, Product};
+use simd::Isa;
+use threads::Threads;
 
 /// The CPU backend.
-#[derive(Debug, Default)]
-pub struct Cpu {}
+#[derive(Debug)]
+pub struct Cpu {
+    threads: Threads,
+    isa: Isa,
+    memory: Arc<Pool>,
+    rotations: rope::RotationTables,
+}
+
+impl Cpu {
+    /// A backend on `threads` threads; 0 stands for one per core.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self::with_isa(threads, Isa::detect())
+    }
+
+    /// A backend whose elementwise kernels use no instructions beyond the
+    /// baseline, for comparison.
+    #[must_use]
+    pub fn portable(threads: usize) -> Self {
+        Self::with_isa(threads, Isa::Portable)
+    }
+
+    fn with_isa(threads: usize, isa: Isa) -> Self {
+        Self {
+            threads: Threads::new(threads),
+            isa,
+            memory: Arc::default(),
+            rotations: rope::RotationTables::default(),
+        }
+    }
+}
+
+fn check(buffer: &Buffer, len: usize, what: &str) {
+    assert_eq!(buffer.len(), len, "{what}: length of the buffer");
+}
+
+fn check_ids(ids: &[u32], table: &Buffer, dim: usize, what: &str) {
+    let rows = table.len() / dim.max(1);
+    assert!(
+        ids.iter().all(|&id| (id as usize) < rows),
+        "{what}: an id beyond the table"
+    );
+}
+
+impl Backend for Cpu {
+    fn name(&self) -> String {
+        format!("cpu-{}", self.isa.name())
+    }
+
+    fn alloc(&self, len: usize) -> Buffer {
+        self.memory.take(len)
+    }
+
+    fn upload(&self, data: &[f32]) -> Buffer {
+        let mut buffer = self.alloc(data.len());
+        elementwise::copy(self, data, buffer.host_mut());
+        buffer
+    }
+
+    fn download(&self, buffer: &Buffer, data: &mut [f32]) {
+        check(buffer, data.len(), "download");
+        elementwise::copy(self, buffer.host(), data);
+    }
+
+    fn fill(&self, buffer: &mut Buffer, value: f32) {
+        elementwise::fill(self, buffer.host_mut(), value);
+    }
+
+    fn copy(&self, from: &Buffer, from_start: usize, to: &mut Buffer, to_start: usize, len: usize) {
+        let from = &from.host()[from_start..from_start + len];
+        elementwise::copy(self, from, &mut to.host_mut()[to_start..to_start + len]);
+    }
+
+    fn axpy(&self, scale: f32, x: &Buffer, y: &mut Buffer) {
+        check(y, x.len(), "axpy");
+        elementwise::axpy(self, scale, x.host(), y.host_mut());
+    }
+
+    fn gather_rows(&self, table: &Buffer, ids: &[u32], dim: usize, out: &mut Buffer) {
+        check(out, ids.len() * dim, "gather_rows");
+        check_ids(ids, table, dim, "gather_rows");
+        rows::gather(self, table.host(), ids, dim, out.host_mut());
+    }
+
+    fn scatter_add_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer) {
+        check(rows, ids.len() * dim, "scatter_add_rows");
+        check_ids(ids, table, dim, "scatter_add_rows");
+        rows::scatter_add(rows.host(), ids, dim, table.host_mut());
+    }
+
+    fn scatter_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer) {
+        check(rows, ids.len() * dim, "scatter_rows");
+        check_ids(ids, table, dim, "scatter_rows");
+        rows::scatter(rows.host(), ids, dim, table.host_mut());
+    }
+
+    fn rms_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        shape: NormShape,
+        out: &mut Buffer,
+        inv_rms: &mut Buffer,
+    ) {
+        check_norm(&[x, out], weight, inv_rms, shape);
+        let (x, weight) = (x.host(), weight.host());
+        norm::forward(self, x, weight, shape, out.host_mut(), inv_rms.host_mut());
+    }
+
+    fn rms_norm_backward(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        inv_rms: &Buffer,
+        d_out: &Buffer,
+        shape: NormShape,
+        d_x: (&mut Buffer, Update),
+        d_weight: Option<&mut Buffer>,
+    ) {
+        check_norm(&[x, d_out, d_x.0], weight, inv_rms, shape);
+        let d_weight = d_weight.map(|d_weight| {
+            check(d_weight, shape.dim, "rms_norm_backward: d_weight");
+            d_weight.host_mut()
+        });
+        let operands = norm::Backward {
+            x: x.host(),
+            weight: weight.host(),
+            inv_rms: inv_rms.host(),
+            d_out: d_out.host(),
+        };
+        operands.compute(self, d_x.0.host_mut(), d_x.1, d_weight);
+    }
+
+    fn linear(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        bias: Option<&Buffer>,
+        shape: LinearShape,
+        scale: f32,
+        (out, update): (&mut Buffer, Update),
+    ) {
+        check_linear(x, weight, out, shape);
+        let out = out.host_mut();
+        let update = match bias {
+            Some(bias) => {
+                check(bias, shape.output, "linear: bias");
+                linear::spread_bias(&self.threads, bias.host(), out, update);
+                Update::Add
+            }
+            None => update,
+        };
+        let map = LinearMap {
+            x: x.host(),
+            weight: weight.host(),
+            shape,
+            scale,
+        };
+        map.compute(self, out, update);
+    }
+
+    fn linear_backward_input(
+        &self,
+        d_out: &Buffer,
+        weight: &Buffer,
+        shape: LinearShape,
+        scale: f32,
+        (d_x, update): (&mut Buffer, Update),
+    ) {
+        check_linear(d_x, weight, d_out, shape);
+        let product = Product {
+            size: [shape.tokens, shape.input, shape.output],
+            left: Matrix::rows(d_out.host(), shape.output),
+            right: Matrix::rows(weight.host(), shape.input),
+            scale,
+            update,
+        };
+        product.compute(&self.threads, d_x.host_mut());
+    }
+
+    fn linear_backward_weight(
+        &self,
+        d_out: &Buffer,
+        x: &Buffer,
+        shape: LinearShape,
+        scale: f32,
+        d_weight: &mut Buffer,
+    ) {
+        check_linear(x, d_weight, d_out, shape);
+        let product = Product {
+            size: [shape.output, shape.input, shape.tokens],
+            left: Matrix::rows(d_out.host(), shape.output).transposed(),
+            right: Matrix::rows(x.host(), shape.input),
+            scale,
+            update: Update::Add,
+        };
+        product.compute(&self.threads, d_weight.host_mut());
+    }
+
+    fn bias_backward(&self, d_out: &Buffer, tokens: usize, d_bias: &mut Buffer) {
+        check(d_out, tokens * d_bias.len(), "bias_backward");
+        rows::add_column_sums(self, d_out.host(), d_bias.len(), d_bias.host_mut());
+    }
+
+    fn rope(
+        &self,
+        x: &mut Buffer,
+        positions: &[u32],
+        inverse_frequencies: &[f32],
+        shape: RopeShape,
+        turn: RopeTurn,
+    ) {
+        check(x, shape.tokens * shape.heads * shape.head_dim, "rope");
+        assert_eq!(positions.len(), shape.tokens, "rope: a position per token");
+        assert_eq!(
+            2 * inverse_frequencies.len(),
+            shape.head_dim,
+            "rope: a frequency per pair"
+        );
+        rope::rotate(
+            self,
+            x.host_mut(),
+            positions,
+            inverse_frequencies,
+            shape,
+            turn,
+        );
+    }
+
+    fn swiglu(&self, gate: &Buffer, up: &Buffer, out: &mut Buffer) {
+        check(up, gate.len(), "swiglu: up");
+        check(out, gate.len(), "swiglu: out");
+        swiglu::forward(self, gate.host(), up.host(), out.host_mut());
+    }
+
+    fn swiglu_backward(
+        &self,
+        gate: &Buffer,
+        up: &Buffer,
+        d_out: &Buffer,
+        d_gate: &mut Buffer,
+        d_up: &mut Buffer,
+    ) {
+        for buffer in [up, d_out, &*d_gate, &*d_up] {
+            check(buffer, gate.len(), "swiglu_backward");
+        }
+        let inputs = [gate.host(), up.host(), d_out.host()];
+        swiglu::backward(self, inputs, d_gate.host_mut(), d_up.host_mut());
+    }
+
+    fn attention(
+        &self,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+        plan: &AttentionPlan,
+        shape: AttentionShape,
+        out: &mut Buffer,
+        log_sum_exp: &mut Buffer,
+    ) {
+        let inputs = attention::Inputs {
+            q: q.host(),
+            k: k.host(),
+            v: v.host(),
+            plan,
+            shape,
+        };
+        inputs.check();
+        check(out, q.len(), "attention: out");
+        check(
+            log_sum_exp,
+            shape.queries * shape.heads,
+            "attention: log_sum_exp",
+        );
+        attention::forward(self, inputs, out.host_mut(), log_sum_exp.host_mut());
+    }
+
+    fn attention_backward(
+        &self,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+        out: &Buffer,
+        log_sum_exp: &Buffer,
+        d_out: &Buffer,
+        plan: &AttentionPlan,
+        shape: AttentionShape,
+        d_q: &mut Buffer,
+        d_k: &mut Buffer,
+        d_v: &mut Buffer,
+    ) {
+        let inputs = attention::Inputs {
+            q: q.host(),
+            k: k.host(),
+            v: v.host(),
+            plan,
+            shape,
+        };
+        inputs.check();
+        for buffer in [out, d_out, &*d_q] {
+            check(buffer, q.len(), "attention_backward: queries");
+        }
+        check(d_k, k.len(), "attention_backward: d_k");
+        check(d_v, v.len(), "attention_backward: d_v");
+        check(
+            log_sum_exp,
+            shape.queries * shape.heads,
+            "attention_backward: log_sum_exp",
+        );
+        let outputs = attention::backward::Outputs {
+            out: out.host(),
+            log_sum_exp: log_sum_exp.host(),
+            d_out: d_out.host(),
+        };
+        let gradients = [d_q.host_mut(), d_k.host_mut(), d_v.host_mut()];
+        attention::backward::backward(self, inputs, outputs, gradients);
+    }
+
+    fn token_statistics(
+        &self,
+        hidden: &Buffer,
+        weight: &Buffer,
+        chosen: &ChosenTokens,
+        shape: StatisticsShape,
+    ) -> TokenStatistics {
+        let (hidden, weight) = (hidden.host(), weight.host());
+        let operands = statistics::Operands {
+            hidden,
+            weight,
+            chosen,
+            shape,
+        };
+        operands.check();
+        statistics::forward(self, operands)
+    }
+
+    fn token_statistics_backward(
+        &self,
+        hidden: &Buffer,
+        weight: &Buffer,
+        chosen: &ChosenTokens,
+        shape: StatisticsShape,
+        statistics: &TokenStatistics,
+        gradient: StatisticsGradient<'_>,
+        d_hidden: &mut Buffer,
+        d_weight: Option<&mut Buffer>,
+    ) {
+        let (hidden, weight) = (hidden.host(), weight.host());
+        let operands = statistics::Operands {
+            hidden,
+            weight,
+            chosen,
+            shape,
+        };
+        operands.check();
+        check(
+            d_hidden,
+            hidden.len(),
+            "token_statistics_backward: d_hidden",
+        );
+        check(
+            gradient.chosen,
+            chosen.ids.len(),
+            "token_statistics_backward: chosen",
+        );
+        check(
+            gradient.log_sum_exp,
+            shape.rows,
+            "token_statistics_backward: log_sum_exp",
+        );
+        if let Some(entropy) = gradient.entropy {
+            check(entropy, shape.rows, "token_statistics_backward: entropy");
+        }
+        let d_weight = d_weight.map(|d_weight| {
+            check(
+                d_weight,
+                weight.len(),
+                "token_statistics_backward: d_weight",
+            );
+            d_weight.host_mut()
+        });
+        let d_hidden = d_hidden.host_mut();
+        statistics::backward(self, operands, statistics, &gradient, d_hidden, d_weight);
+    }
+
+    fn sample(
+        &self,
+        hidden: &Buffer,
+        weight: &Buffer,
+        shape: StatisticsShape,
+        options: &[SamplingOptions],
+        ids: &mut Buffer,
+        logprobs: &mut Buffer,
+    ) {
+        check(hidden, shape.rows * shape.dim, "sample: hidden");
+        check(weight, shape.vocab * shape.dim, "sample: weight");
+        check(ids, shape.rows, "sample: ids");
+        check(logprobs, shape.rows, "sample: logprobs");
+        assert_eq!(options.len(), shape.rows, "sample: options");
+        assert!(
+            (1..=1 << 24).contains(&shape.vocab),
+            "sample: an id is exact in f32"
+        );
+        let (ids, logprobs) = (ids.host_mut(), logprobs.host_mut());
+        sampler::sample(
+            self,
+            (hidden.host(), weight.host()),
+            shape,
+            options,
+            ids,
+            logprobs,
+        );
+    }
+
+    fn add_sum_of_squares(&self, x: &Buffer, accumulator: &mut Buffer) {
+        let sum = &mut accumulator.host_mut()[0];
+        *sum = (f64::from(*sum) + elementwise::sum_of_squares(self, x.host())) as f32;
+    }
+
+    fn adamw(
+        &self,
+        parameter: &mut Buffer,
+        gradient: &Buffer,
+        (first, second): (&mut Buffer, &mut Buffer),
+        sum_of_squares: &Buffer,
+        step: &AdamW,
+    ) {
+        for buffer in [gradient, &*first, &*second] {
+            check(buffer, parameter.len(), "adamw");
+        }
+        let moments = (first.host_mut(), second.host_mut());
+        let sum_of_squares = sum_of_squares.host()[0];
+        adamw::update(
+            self,
+            parameter.host_mut(),
+            gradient.host(),
+            moments,
+            sum_of_squares,
+            step,
+        );
+    }
+}
+
+fn check_norm(rows: &[&Buffer], weight: &Buffer, inv_rms: &Buffer, shape: NormShape) {
+    assert!(shape.dim > 0, "rms_norm: a row has a width");
+    for buffer in rows {
+        check(buffer, shape.rows * shape.dim, "rms_norm: rows");
+    }
+    check(weight, shape.dim, "rms_norm: weight");
+    check(inv_rms, shape.rows, "rms_norm: inv_rms");
+}
+
+fn check_linear(x: &Buffer, weight: &Buffer, out: &Buffer, shape: LinearShape) {
+    check(x, shape.tokens * shape.input, "linear: x");
+    check(weight, shape.output * shape.input, "linear: weight");
+    check(out, shape.tokens * shape.output, "linear: out");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+//! Exact gradient of attention from the stored log-sum-exp (Dao et al.,
+//! arXiv 2205.14135, section 3.1 and appendix B).
+//!
+//! With `P = exp(S - lse)`, `D = rowsum(d_out · out)` and `c = 1 / sqrt(head_dim)`:
+//! `d_v = Pᵀ d_out`, `d_S = c P (d_out vᵀ - D)`, `d_q = d_S k`, `d_k = d_Sᵀ q`.
+//!
+//! Several runs write the gradient of one key. Queries are therefore dealt into a
+//! fixed number of shares, each of which sums into its own copy; the copies are
+//! added in order.
+
+use super::tile::{self, BlockSlots, GROUP, HeadView, KEY_PANELS};
+use super::{Inputs, KEY_INDEX, Piece, softmax_scale};
+use crate::attention_plan::{AttentionPlan, AttentionShape, KEY_BLOCK};
+use crate::cpu::Cpu;
+use crate::cpu::math::exp;
+use crate::cpu::simd::{Kernel, LANES, Lanes, Simd};
+use crate::cpu::threads::Parts;
+
+/// Queries whose gradients are computed together.
+const CHUNK_QUERIES: usize = 32;
+/// Shares times key heads is about this: enough for as many threads.
+const TASKS: usize = 12;
+/// Key slots of one piece of the final summation.
+const SLOTS: usize = 64;
+
+/// What the backward pass reads beside the forward's inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Outputs<'a> {
+    pub(crate) out: &'a [f32],
+    pub(crate) log_sum_exp: &'a [f32],
+    pub(crate) d_out: &'a [f32],
+}
+
+/// Sets `d_q`; adds to `d_k` and `d_v`.
+pub(crate) fn backward(
+    cpu: &Cpu,
+    inputs: Inputs<'_>,
+    outputs: Outputs<'_>,
+    [d_q, d_k, d_v]: [&mut [f32]; 3],
+) {
+    let shape = inputs.shape;
+    let shares = shares(inputs.plan, TASKS.div_ceil(shape.kv_heads));
+    let width = tile::dim_panels(shape.head_dim) * LANES;
+    // Per task the gradients of the keys, then those of the values.
+    let task_len = 2 * shape.slots.max(1) * width;
+    let mut sums = cpu.memory.take(shares.len() * shape.kv_heads * task_len);
+    let parts = Parts::new(d_q, shape.heads / shape.kv_heads * shape.head_dim);
+    cpu.threads
+        .each_chunk(sums.host_mut(), task_len, |task, sums| {
+            sums.fill(0.0);
+            let head = HeadView::new(shape, task % shape.kv_heads);
+            let (d_keys, d_values) = sums
+                .as_chunks_mut::<LANES>()
+                .0
+                .split_at_mut(task_len / 2 / LANES);
+            for piece in &shares[task / shape.kv_heads] {
+                let chunk = Chunk {
+                    inputs,
+                    outputs,
+                    piece: *piece,
+                    head,
+                };
+                let d_queries = cpu.isa.run(ChunkBackward {
+                    chunk,
+                    d_keys,
+                    d_values,
+                });
+                store_queries(&chunk, &d_queries, &parts);
+            }
+        });
+    let copies = Copies {
+        sums: sums.host(),
+        shape,
+        width,
+        shares: shares.len(),
+    };
+    copies.add_to(cpu, 0, d_k);
+    copies.add_to(cpu, 1, d_v);
+}
+
+/// Deals the chunks of all runs into at most `count` shares of equal cost.
+fn shares(plan: &AttentionPlan, count: usize) -> Vec<Vec<Piece<'_>>> {
+    let mut pieces = Vec::new();
+    for run in &plan.runs {
+        for first in (0..run.len).step_by(CHUNK_QUERIES) {
+            pieces.push(Piece {
+                run,
+                first,
+                len: CHUNK_QUERIES.min(run.len - first),
+            });
+        }
+    }
+    let cost = |piece: &Piece<'_>| piece.len * piece.num_blocks();
+    let total: usize = pieces.iter().map(cost).sum();
+    let mut shares: Vec<Vec<Piece<'_>>> = Vec::new();
+    let mut before = 0;
+    for piece in pieces {
+        // The share in which the piece begins, by cost.
+        let share = (before * count / total.max(1)).min(shares.len());
+        if share == shares.len() {
+            shares.push(Vec::new());
+        }
+        shares[share].push(piece);
+        before += cost(&piece);
+    }
+    shares
+}
+
+/// The copies of the gradients of keys and values.
+struct Copies<'a> {
+    sums: &'a [f32],
+    shape: AttentionShape,
+    width: usize,
+    shares: usize,
+}
+
+impl Copies<'_> {
+    /// Adds every share's keys (`which` 0) or values (1), share by share.
+    fn add_to(&self, cpu: &Cpu, which: usize, gradient: &mut [f32]) {
+        let AttentionShape {
+            slots,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.shape;
+        cpu.threads
+            .each_chunk(gradient, SLOTS * kv_heads * head_dim, |n, gradient| {
+                for (row, gradient) in gradient.chunks_exact_mut(head_dim).enumerate() {
+                    let (slot, kv_head) = (n * SLOTS + row / kv_heads, row % kv_heads);
+                    for share in 0..self.shares {
+                        let copy = 2 * (share * kv_heads + kv_head) + which;
+                        let from = &self.sums[(copy * slots + slot) * self.width..][..head_dim];
+                        gradient.iter_mut().zip(from).for_each(|(sum, x)| *sum += x);
+                    }
+                }
+            });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Chunk<'a> {
+    inputs: Inputs<'a>,
+    outputs: Outputs<'a>,
+    piece: Piece<'a>,
+    head: HeadView,
+}
+
+#[expect(unsafe_code, reason = "tasks write disjoint queries and heads")]
+fn store_queries(chunk: &Chunk<'_>, d_queries: &[Lanes], d_q: &Parts<'_, f32>) {
+    let Chunk {
+        inputs,
+        piece,
+        head,
+        ..
+    } = chunk;
+    let panels = tile::dim_panels(head.dim);
+    for j in 0..piece.len {
+        let part = (piece.query() + j) * inputs.shape.kv_heads + head.kv_head;
+        // SAFETY: every query belongs to one piece of one share, and a task is
+        // alone with its share and key head.
+        let d_q = unsafe { d_q.part(part) };
+        for (h, d_q) in d_q.chunks_exact_mut(head.dim).enumerate() {
+            let row = j * head.sharing + h;
+            let from = d_queries[row * panels..][..panels].as_flattened();
+            d_q.copy_from_slice(&from[..head.dim]);
+        }
+    }
+}
+
+struct ChunkBackward<'a> {
+    chunk: Chunk<'a>,
+    d_keys: &'a mut [Lanes],
+    d_values: &'a mut [Lanes],
+}
+
+impl Kernel for ChunkBackward<'_> {
+    type Output = Vec<Lanes>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<Lanes> {
+        let Chunk {
+            inputs,
+            piece,
+            head,
+            ..
+        } = self.chunk;
+        let panels = tile::dim_panels(head.dim);
+        let rows = Rows::new(&self.chunk);
+        let padded = rows.len.next_multiple_of(GROUP);
+        let mut d_queries = vec![[0.0; LANES]; padded * panels];
+        let mut block = GatheredBlock::new(head.dim);
+        let mut slopes = Slopes::new(padded);
+        let zeros = vec![0.0; head.dim];
+        for index in 0..piece.num_blocks() {
+            let slots = BlockSlots::of(piece.run, index);
+            block.gather(simd, &inputs, slots.as_slice(), &head);
+            slopes.first = first_row(&piece, &head, index);
+            for row in (slopes.first..rows.len).step_by(GROUP) {
+                let group = RowGroup::new(&self.chunk, &rows, &zeros, row, index);
+                group.slopes(simd, &block, &mut slopes);
+                let d_queries = &mut d_queries[row * panels..][..GROUP * panels];
+                group.add_query_gradient(simd, &block, &slopes, row, d_queries);
+            }
+            let keys = KeyGradient {
+                matrix: &slopes.scores,
+                values: &rows.q,
+            };
+            keys.add(simd, slopes.first, slots.as_slice(), self.d_keys);
+            let values = KeyGradient {
+                matrix: &slopes.weights,
+                values: &rows.d_out,
+            };
+            values.add(simd, slopes.first, slots.as_slice(), self.d_values);
+        }
+        d_queries
+    }
+}
+
+/// First row of the group that holds the first query to see block `index`.
+fn first_row(piece: &Piece<'_>, head: &HeadView, index: usize) -> usize {
+    let start = index * KEY_BLOCK;
+    let first = piece.run.first_position + piece.first;
+    let query = if piece.run.causal {
+        start.saturating_sub(first)
+    } else {
+        0
+    };
+    query * head.sharing / GROUP * GROUP
+}
+
+/// The chunk's queries and output gradients along, and a number each.
+struct Rows {
+    len: usize,
+    /// `[dimension panel][padded row]`, zero beyond the last row.
+    q: Vec<Lanes>,
+    d_out: Vec<Lanes>,
+    log_sum_exp: Vec<f32>,
+    /// `rowsum(d_out · out)`.
+    delta: Vec<f32>,
+}
+
+impl Rows {
+    fn new(chunk: &Chunk<'_>) -> Self {
+        let Chunk {
+            inputs,
+            outputs,
+            piece,
+            head,
+        } = chunk;
+        let len = piece.len * head.sharing;
+        let padded = len.next_multiple_of(GROUP);
+        let panels = tile::dim_panels(head.dim);
+        let empty = vec![[0.0; LANES]; panels * padded];
+        let mut rows = Self {
+            len,
+            q: empty.clone(),
+            d_out: empty,
+            log_sum_exp: vec![0.0; padded],
+            delta: vec![0.0; padded],
+        };
+        for row in 0..len {
+            let start = head.query_start(piece.query(), row);
+            let d_out = &outputs.d_out[start..][..head.dim];
+            tile::write_along(&inputs.q[start..][..head.dim], row, padded, &mut rows.q);
+            tile::write_along(d_out, row, padded, &mut rows.d_out);
+            rows.log_sum_exp[row] = outputs.log_sum_exp[head.scalar_index(piece.query(), row)];
+            let out = &outputs.out[start..][..head.dim];
+            rows.delta[row] = out.iter().zip(d_out).map(|(a, b)| a * b).sum();
+        }
+        rows
+    }
+}
+
+/// A block of keys across and along, and its values across.
+struct GatheredBlock {
+    keys_across: Vec<Lanes>,
+    values_across: Vec<Lanes>,
+    keys_along: Vec<Lanes>,
+}
+
+impl GatheredBlock {
+    fn new(dim: usize) -> Self {
+        Self {
+            keys_across: vec![[0.0; LANES]; KEY_PANELS * dim],
+            values_across: vec![[0.0; LANES]; KEY_PANELS * dim],
+            keys_along: vec![[0.0; LANES]; tile::dim_panels(dim) * KEY_BLOCK],
+        }
+    }
+
+    #[inline(always)]
+    fn gather<S: Simd>(&mut self, simd: S, inputs: &Inputs<'_>, slots: &[usize], head: &HeadView) {
+        tile::gather_across(simd, inputs.k, slots, head, &mut self.keys_across);
+        tile::gather_across(simd, inputs.v, slots, head, &mut self.values_across);
+        tile::gather_along(inputs.k, slots, head, &mut self.keys_along);
+    }
+}
+
+/// Weights and gradients of scores of a chunk with one block: `[row][key]`.
+struct Slopes {
+    /// Rows before this one do not see the block.
+    first: usize,
+    weights: Vec<[Lanes; KEY_PANELS]>,
+    scores: Vec<[Lanes; KEY_PANELS]>,
+}
+
+impl Slopes {
+    fn new(rows: usize) -> Self {
+        let empty = vec![[[0.0; LANES]; KEY_PANELS]; rows];
+        Self {
+            first: 0,
+            weights: empty.clone(),
+            scores: empty,
+        }
+    }
+}
+
+/// Four rows of the chunk.
+struct RowGroup<'a> {
+    row: usize,
+    queries: [&'a [f32]; GROUP],
+    d_out: [&'a [f32]; GROUP],
+    log_sum_exp: &'a [f32],
+    delta: &'a [f32],
+    /// Keys of the block that each row sees; 0 for rows beyond the last.
+    seen: [usize; GROUP],
+    scale: f32,
+}
+
+impl<'a> RowGroup<'a> {
+    #[inline(always)]
+    fn new(chunk: &Chunk<'a>, rows: &'a Rows, zeros: &'a [f32], row: usize, block: usize) -> Self {
+        let Chunk {
+            inputs,
+            outputs,
+            piece,
+            head,
+        } = *chunk;
+        let mut group = Self {
+            row,
+            queries: [zeros; GROUP],
+            d_out: [zeros; GROUP],
+            log_sum_exp: &rows.log_sum_exp[row..row + GROUP],
+            delta: &rows.delta[row..row + GROUP],
+            seen: [0; GROUP],
+            scale: softmax_scale(head.dim),
+        };
+        for r in 0..GROUP.min(rows.len - row) {
+            let start = head.query_start(piece.query(), row + r);
+            let j = piece.first + (row + r) / head.sharing;
+            group.queries[r] = &inputs.q[start..][..head.dim];
+            group.d_out[r] = &outputs.d_out[start..][..head.dim];
+            group.seen[r] = tile::seen_in_block(piece.run, j, block);
+        }
+        group
+    }
+
+    fn most_seen(&self) -> usize {
+        self.seen.into_iter().fold(0, usize::max)
+    }
+
+    /// Weights and score gradients of the group's rows; zero where masked.
+    #[inline(always)]
+    fn slopes<S: Simd>(&self, simd: S, block: &GatheredBlock, slopes: &mut Slopes) {
+        let dim = self.queries[0].len();
+        let (zero, scale) = (simd.splat(0.0), simd.splat(self.scale));
+        let keys = block.keys_across.chunks_exact(dim);
+        let values = block.values_across.chunks_exact(dim);
+        for (p, (keys, values)) in keys.zip(values).enumerate() {
+            // Panels nobody sees were not gathered.
+            let visible = p * LANES < self.most_seen();
+            let (keys, values) = if visible {
+                (keys, values)
+            } else {
+                (&keys[..0], &values[..0])
+            };
+            let scores = tile::add_products(simd, self.queries, keys, [zero; GROUP]);
+            let d_weights = tile::add_products(simd, self.d_out, values, [zero; GROUP]);
+            let index = simd.load(&KEY_INDEX[p]);
+            for r in 0..GROUP {
+                let limit = simd.splat(self.seen[r] as f32);
+                let score = simd.mul(scores[r], scale);
+                let weight = exp(simd, simd.sub(score, simd.splat(self.log_sum_exp[r])));
+                let slope = simd.sub(d_weights[r], simd.splat(self.delta[r]));
+                let slope = simd.mul(simd.mul(weight, scale), slope);
+                let row = self.row + r;
+                simd.store(
+                    simd.select_less(index, limit, weight, zero),
+                    &mut slopes.weights[row][p],
+                );
+                simd.store(
+                    simd.select_less(index, limit, slope, zero),
+                    &mut slopes.scores[row][p],
+                );
+            }
+        }
+    }
+
+    /// `d_q += d_S k`.
+    #[inline(always)]
+    fn add_query_gradient<S: Simd>(
+        &self,
+        simd: S,
+        block: &GatheredBlock,
+        slopes: &Slopes,
+        row: usize,
+        d_queries: &mut [Lanes],
+    ) {
+        let seen = self.most_seen();
+        let mut rows: [&[f32]; GROUP] = [&[]; GROUP];
+        for r in 0..GROUP {
+            rows[r] = &slopes.scores[row + r].as_flattened()[..seen];
+        }
+        let panels = d_queries.len() / GROUP;
+        for (p, panel) in block.keys_along.chunks_exact(KEY_BLOCK).enumerate() {
+            let mut sums = [simd.splat(0.0); GROUP];
+            for r in 0..GROUP {
+                sums[r] = simd.load(&d_queries[r * panels + p]);
+            }
+            let sums = tile::add_products(simd, rows, panel, sums);
+            for r in 0..GROUP {
+                simd.store(sums[r], &mut d_queries[r * panels + p]);
+            }
+        }
+    }
+}
+
+/// A sum over the rows of a chunk for every key of a block.
+struct KeyGradient<'a> {
+    /// `[row][key]`.
+    matrix: &'a [[Lanes; KEY_PANELS]],
+    /// `[dimension panel][row]`.
+    values: &'a [Lanes],
+}
+
+impl KeyGradient<'_> {
+    /// `gradient[slots[key]] += Σ_rows matrix[row][key] · values[row]`, over the rows
+    /// from `first` on.
+    #[inline(always)]
+    fn add<S: Simd>(&self, simd: S, first: usize, slots: &[usize], gradient: &mut [Lanes]) {
+        const GROUPS: usize = KEY_BLOCK / GROUP;
+        let height = self.matrix.len();
+        let panels = self.values.len() / height;
+        let matrix = self.matrix[first..]
+            .as_flattened()
+            .as_flattened()
+            .as_chunks::<GROUP>()
+            .0;
+        for (keys, slots) in slots.chunks(GROUP).enumerate() {
+            for (p, panel) in self.values.chunks_exact(height).enumerate() {
+                let columns = matrix.get(keys..).unwrap_or(&[]).iter().step_by(GROUPS);
+                let zero = [simd.splat(0.0); GROUP];
+                let sums = tile::add_transposed_products(simd, columns, &panel[first..], zero);
+                for (sum, &slot) in sums.iter().zip(slots) {
+                    let to = &mut gradient[slot * panels + p];
+                    simd.store(simd.add(simd.load(to), *sum), to);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The pieces both directions of attention are made of: blocks of keys gathered
+//! into panels, and the small product they are multiplied by.
+//!
+//! A *panel* is a matrix whose rows are one vector wide, stored row by row. Keys
+//! appear in panels in two ways: *across* (a row per dimension, a lane per key;
+//! scores come out a vector of keys at a time) and *along* (a row per key, a lane
+//! per dimension; sums over keys come out a vector of dimensions at a time).
+//! Missing dimensions are zero; lanes and rows beyond the last key are unspecified
+//! and have to be masked.
+
+use crate::attention_plan::{AttentionShape, KEY_BLOCK, QueryRun};
+use crate::cpu::simd::{LANES, Lanes, Simd};
+
+/// Rows of a product that share the loads of a panel.
+pub(crate) const GROUP: usize = 4;
+/// Panels that hold the keys of a block.
+pub(crate) const KEY_PANELS: usize = KEY_BLOCK / LANES;
+
+/// Panels that hold `dim` dimensions.
+pub(crate) fn dim_panels(dim: usize) -> usize {
+    dim.div_ceil(LANES)
+}
+
+/// The slots of one block of a run's keys, in position order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockSlots {
+    slots: [usize; KEY_BLOCK],
+    len: usize,
+}
+
+impl BlockSlots {
+    pub(crate) fn empty() -> Self {
+        Self {
+            slots: [0; KEY_BLOCK],
+            len: 0,
+        }
+    }
+
+    /// Block `block` of `run`.
+    pub(crate) fn of(run: &QueryRun, block: usize) -> Self {
+        let mut found = Self::empty();
+        let (start, end) = (
+            block * KEY_BLOCK,
+            visible_keys(run).min((block + 1) * KEY_BLOCK),
+        );
+        let mut position = 0;
+        for span in &run.spans {
+            let from = start.max(position);
+            let to = end.min(position + span.len);
+            for key in from..to.max(from) {
+                found.slots[found.len] = span.slot + key - position;
+                found.len += 1;
+            }
+            position += span.len;
+        }
+        found
+    }
+
+    pub(crate) fn as_slice(&self) -> &[usize] {
+        &self.slots[..self.len]
+    }
+}
+
+/// Keys of a run that at least one of its queries sees.
+pub(crate) fn visible_keys(run: &QueryRun) -> usize {
+    if run.causal {
+        run.first_position + run.len
+    } else {
+        run.num_keys()
+    }
+}
+
+/// Blocks that hold those keys.
+pub(crate) fn num_blocks(run: &QueryRun) -> usize {
+    visible_keys(run).div_ceil(KEY_BLOCK)
+}
+
+/// Keys of block `block` that query `j` of the run sees.
+pub(crate) fn seen_in_block(run: &QueryRun, j: usize, block: usize) -> usize {
+    run.keys_seen(j)
+        .saturating_sub(block * KEY_BLOCK)
+        .min(KEY_BLOCK)
+}
+
+/// Where one key/value head lies in the tables, and which query heads read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadView {
+    pub(crate) kv_head: usize,
+    pub(crate) dim: usize,
+    /// Query heads that share the key head.
+    pub(crate) sharing: usize,
+    query_width: usize,
+    key_width: usize,
+    heads: usize,
+}
+
+impl HeadView {
+    pub(crate) fn new(shape: AttentionShape, kv_head: usize) -> Self {
+        Self {
+            kv_head,
+            dim: shape.head_dim,
+            sharing: shape.heads / shape.kv_heads,
+            query_width: shape.heads * shape.head_dim,
+            key_width: shape.kv_heads * shape.head_dim,
+            heads: shape.heads,
+        }
+    }
+
+    /// Start of row `row` (query-major, then head) of the queries from `query` on.
+    pub(crate) fn query_start(&self, query: usize, row: usize) -> usize {
+        let head = self.kv_head * self.sharing + row % self.sharing;
+        (query + row / self.sharing) * self.query_width + head * self.dim
+    }
+
+    /// Index of that row in arrays of one number per query and head.
+    pub(crate) fn scalar_index(&self, query: usize, row: usize) -> usize {
+        let head = self.kv_head * self.sharing + row % self.sharing;
+        (query + row / self.sharing) * self.heads + head
+    }
+
+    fn key_start(&self, slot: usize) -> usize {
+        slot * self.key_width + self.kv_head * self.dim
+    }
+}
+
+/// Writes a block of `table` across: panel `p`, row `d` holds dimension `d` of keys
+/// `16 p ..`.
+#[inline(always)]
+pub(crate) fn gather_across<S: Simd>(
+    simd: S,
+    table: &[f32],
+    slots: &[usize],
+    head: &HeadView,
+    panels: &mut [Lanes],
+) {
+    let dim = head.dim;
+    for (octet, slots) in slots.chunks(8).enumerate() {
+        let mut keys: [&[f32]; 8] = [&[]; 8];
+        for (key, &slot) in keys.iter_mut().zip(slots) {
+            *key = &table[head.key_start(slot)..][..dim];
+        }
+        let panel = &mut panels[octet / 2 * dim..][..dim];
+        let half = octet % 2 * 8;
+        for (part, rows) in panel.chunks_mut(8).enumerate() {
+            let mut square = [[0.0; 8]; 8];
+            for (row, key) in square.iter_mut().zip(keys) {
+                let key = key.get(part * 8..).unwrap_or(&[]);
+                match key.first_chunk::<8>() {
+                    Some(eight) => *row = *eight,
+                    None => row[..key.len()].copy_from_slice(key),
+                }
+            }
+            let square = simd.transpose_8x8(&square);
+            for (row, values) in rows.iter_mut().zip(&square) {
+                row[half..half + 8].copy_from_slice(values);
+            }
+        }
+    }
+}
+
+/// Writes a block of `table` along: panel `p`, row `j` holds dimensions `16 p ..`
+/// of key `j`.
+#[inline(always)]
+pub(crate) fn gather_along(table: &[f32], slots: &[usize], head: &HeadView, panels: &mut [Lanes]) {
+    for (j, &slot) in slots.iter().enumerate() {
+        let key = &table[head.key_start(slot)..][..head.dim];
+        write_along(key, j, KEY_BLOCK, panels);
+    }
+}
+
+/// Writes one row of panels of `rows` rows each.
+#[inline(always)]
+pub(crate) fn write_along(values: &[f32], row: usize, rows: usize, panels: &mut [Lanes]) {
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for (panel, part) in whole.iter().enumerate() {
+        panels[panel * rows + row] = *part;
+    }
+    if !rest.is_empty() {
+        let lanes = &mut panels[whole.len() * rows + row];
+        *lanes = [0.0; LANES];
+        lanes[..rest.len()].copy_from_slice(rest);
+    }
+}
+
+/// `sums[r] += Σ_n rows[r][n] · panel[n]`, in order of `n`, one multiply-add each:
+/// what a row receives does not depend on the rows beside it.
+#[inline(always)]
+pub(crate) fn add_products<S: Simd>(
+    simd: S,
+    rows: [&[f32]; GROUP],
+    panel: &[Lanes],
+    sums: [S::V; GROUP],
+) -> [S::V; GROUP] {
+    let mut sums = sums;
+    let [a, b, c, d] = rows;
+    for ((((values, &a), &b), &c), &d) in panel.iter().zip(a).zip(b).zip(c).zip(d) {
+        let values = simd.load(values);
+        sums[0] = simd.mul_add(simd.splat(a), values, sums[0]);
+        sums[1] = simd.mul_add(simd.splat(b), values, sums[1]);
+        sums[2] = simd.mul_add(simd.splat(c), values, sums[2]);
+        sums[3] = simd.mul_add(simd.splat(d), values, sums[3]);
+    }
+    sums
+}
+
+/// `sums[c] += Σ_n columns[n][c] · panel[n]`.
+#[inline(always)]
+pub(crate) fn add_transposed_products<'a, S: Simd>(
+    simd: S,
+    columns: impl Iterator<Item = &'a [f32; GROUP]>,
+    panel: &[Lanes],
+    sums: [S::V; GROUP],
+) -> [S::V; GROUP] {
+    let mut sums = sums;
+    for (values, columns) in panel.iter().zip(columns) {
+        let values = simd.load(values);
+        for c in 0..GROUP {
+            sums[c] = simd.mul_add(simd.splat(columns[c]), values, sums[c]);
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention_plan::Span;
+    use crate::cpu::simd::Portable;
+
+    fn run(spans: &[(usize, usize)], first_position: usize, len: usize) -> QueryRun {
+        let spans = spans
+            .iter()
+            .map(|&(slot, len)| Span { slot, len })
+            .collect();
+        QueryRun {
+            query: 0,
+            len,
+            first_position,
+            spans,
+            causal: true,
+        }
+    }
+
+    #[test]
+    fn a_block_gathers_slots_across_spans_in_position_order() {
+        let run = run(&[(100, 60), (7, 3), (500, 80)], 130, 5);
+        assert_eq!(num_blocks(&run), 3);
+        let first = BlockSlots::of(&run, 0);
+        assert_eq!(first.as_slice()[..60], (100..160).collect::<Vec<_>>());
+        assert_eq!(first.as_slice()[60..], [7, 8, 9, 500]);
+        assert_eq!(
+            BlockSlots::of(&run, 1).as_slice(),
+            (501..565).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            BlockSlots::of(&run, 2).as_slice(),
+            (565..572).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn keys_seen_are_counted_block_by_block() {
+        let run = run(&[(0, 140)], 62, 4);
+        let seen = |j| (seen_in_block(&run, j, 0), seen_in_block(&run, j, 1));
+        assert_eq!([0, 1, 2, 3].map(seen), [(63, 0), (64, 0), (64, 1), (64, 2)]);
+    }
+
+    #[test]
+    fn gathered_panels_hold_the_keys() {
+        for dim in [2, 6, 16, 22, 40] {
+            let shape = AttentionShape {
+                queries: 0,
+                slots: 30,
+                heads: 4,
+                kv_heads: 2,
+                head_dim: dim,
+            };
+            let head = HeadView::new(shape, 1);
+            let table: Vec<f32> = (0..30 * 2 * dim).map(|n| n as f32 + 1.0).collect();
+            let slots: Vec<usize> = (0..21).map(|n| (n * 7) % 30).collect();
+            let mut across = vec![[f32::NAN; LANES]; KEY_PANELS * dim];
+            gather_across(Portable, &table, &slots, &head, &mut across);
+            let mut along = vec![[f32::NAN; LANES]; dim_panels(dim) * KEY_BLOCK];
+            gather_along(&table, &slots, &head, &mut along);
+            for j in 0..slots.len() {
+                for d in 0..dim {
+                    let value = table[slots[j] * 2 * dim + dim + d];
+                    assert_eq!(across[j / 16 * dim + d][j % 16], value, "{dim} {j} {d}");
+                    assert_eq!(
+                        along[d / 16 * KEY_BLOCK + j][d % 16],
+                        value,
+                        "{dim} {j} {d}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Products of matrices, and the linear map whose rows do not know each other.
+//!
+//! The library's kernel sums an element over the inner dimension in one order,
+//! block by block. Three things would change that order with the number of rows,
+//! and are avoided for forward values: the length of a block (products are cut
+//! into blocks of at most [`INNER_BLOCK`] here, by the inner width alone), the
+//! special kernels for one row or column, and the one for very small results
+//! (both avoided by adding rows of zeros).
+#![expect(unsafe_code, reason = "the library's entry point takes pointers")]
+
+use gemm::Parallelism;
+
+use super::Cpu;
+use super::simd::{Kernel, LANES, Simd};
+use super::threads::Threads;
+use crate::backend::{LinearShape, Update};
+
+/// Longest stretch of the inner dimension given to the library at once; it sums
+/// stretches up to this length in one go on every processor.
+const INNER_BLOCK: usize = 512;
+/// Results of up to this many elements use other kernels in the library.
+const SMALL_RESULT: usize = 256;
+/// Narrow outputs are computed as dot products.
+const NARROW_OUTPUT: usize = 4;
+/// Products with fewer multiplications than this stay on the calling thread.
+const PARALLEL_WORK: usize = 1 << 20;
+/// Rows of one piece of work in the paths without the library.
+const ROWS: usize = 32;
+
+/// A matrix that is a view of a slice.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows of `stride` elements each, one after the other.
+    pub(crate) fn rows(data: &'a [f32], stride: usize) -> Self {
+        Self {
+            data,
+            row_stride: stride,
+            column_stride: 1,
+        }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn columns_from(self, column: usize) -> Self {
+        Self {
+            data: &self.data[column * self.column_stride..],
+            ..self
+        }
+    }
+
+    fn holds(self, rows: usize, columns: usize) -> bool {
+        (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.data.len()
+    }
+}
+
+/// `out[m, n] (+)= scale · left[m, k] · right[k, n]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) size: [usize; 3],
+    pub(crate) left: Matrix<'a>,
+    pub(crate) right: Matrix<'a>,
+    pub(crate) scale: f32,
+    pub(crate) update: Update,
+}
+
+impl Product<'_> {
+    /// Computes the product into rows of width `n`. The result does not depend
+    /// on the number of threads.
+    pub(crate) fn compute(self, threads: &Threads, out: &mut [f32]) {
+        let [m, n, k] = self.size;
+        if m == 0 || n == 0 {
+            return;
+        }
+        assert!(m * n <= out.len(), "a product needs room for its result");
+        if k == 0 {
+            if self.update == Update::Set {
+                out[..m * n].fill(0.0);
+            }
+            return;
+        }
+        assert!(
+            self.left.holds(m, k) && self.right.holds(k, n),
+            "a product's operands are whole"
+        );
+        let parallel = threads.count() > 1 && m * n * k >= PARALLEL_WORK;
+        if parallel {
+            threads.install(|| self.call(Parallelism::Rayon(threads.count()), out));
+        } else {
+            self.call(Parallelism::None, out);
+        }
+    }
+
+    fn call(self, parallelism: Parallelism, out: &mut [f32]) {
+        let [m, n, k] = self.size;
+        let (left, right) = (self.left, self.right);
+        // SAFETY: `compute` has checked that every element named by sizes and
+        // strides lies within its slice.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                out.as_mut_ptr(),
+                1,
+                n as isize,
+                self.update == Update::Add,
+                left.data.as_ptr(),
+                left.column_stride as isize,
+                left.row_stride as isize,
+                right.data.as_ptr(),
+                right.column_stride as isize,
+                right.row_stride as isize,
+                1.0,
+                self.scale,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+    }
+}
+
+/// Operands of `out (+)= scale · x · weightᵀ`.
+#[derive(Clone, Copy)]
+pub(crate) struct LinearMap<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) shape: LinearShape,
+    pub(crate) scale: f32,
+}
+
+impl LinearMap<'_> {
+    /// A row of the result is a function of that row of `x` alone, to the bit.
+    pub(crate) fn compute(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape {
+            tokens,
+            input,
+            output,
+        } = self.shape;
+        if tokens == 0 || output == 0 {
+            return;
+        }
+        let out = &mut out[..tokens * output];
+        if input <= 2 {
+            self.thin(cpu, out, update);
+        } else if output <= NARROW_OUTPUT {
+            self.narrow(cpu, out, update);
+        } else if tokens < 2 || tokens * output <= SMALL_RESULT {
+            self.padded(cpu, out, update);
+        } else {
+            self.blocks(&cpu.threads, out, update);
+        }
+    }
+
+    fn blocks(self, threads: &Threads, out: &mut [f32], update: Update) {
+        let LinearShape {
+            tokens,
+            input,
+            output,
+        } = self.shape;
+        let block = input.div_ceil(input.div_ceil(INNER_BLOCK));
+        let (x, weight) = (
+            Matrix::rows(self.x, input),
+            Matrix::rows(self.weight, input),
+        );
+        for start in (0..input).step_by(block) {
+            let product = Product {
+                size: [tokens, output, block.min(input - start)],
+                left: x.columns_from(start),
+                right: weight.columns_from(start).transposed(),
+                scale: self.scale,
+                update: if start == 0 { update } else { Update::Add },
+            };
+            product.compute(threads, out);
+        }
+    }
+
+    /// With enough rows of zeros for the ordinary kernel.
+    fn padded(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape {
+            tokens,
+            input,
+            output,
+        } = self.shape;
+        let rows = (SMALL_RESULT / output + 1).max(2);
+        let mut x = cpu.memory.take(rows * input);
+        let mut padded = cpu.memory.take(rows * output);
+        x.host_mut()[..tokens * input].copy_from_slice(&self.x[..tokens * input]);
+        x.host_mut()[tokens * input..].fill(0.0);
+        if update == Update::Add {
+            padded.host_mut()[..tokens * output].copy_from_slice(&out[..tokens * output]);
+            padded.host_mut()[tokens * output..].fill(0.0);
+        }
+        let shape = LinearShape {
+            tokens: rows,
+            ..self.shape
+        };
+        LinearMap {
+            x: x.host(),
+            shape,
+            ..self
+        }
+        .blocks(&cpu.threads, padded.host_mut(), update);
+        out[..tokens * output].copy_from_slice(&padded.host()[..tokens * output]);
+    }
+
+    /// Inner width 0, 1 or 2: a weighted sum of columns of the weight.
+    fn thin(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape { input, output, .. } = self.shape;
+        cpu.threads.each_chunk(out, ROWS * output, |n, rows| {
+            for (r, row) in rows.chunks_exact_mut(output).enumerate() {
+                let x = &self.x[(n * ROWS + r) * input..][..input];
+                for (o, out) in row.iter_mut().enumerate() {
+                    let weight = &self.weight[o * input..][..input];
+                    let sum: f32 = x.iter().zip(weight).map(|(x, w)| x * w).sum();
+                    write(out, self.scale * sum, update);
+                }
+            }
+        });
+    }
+
+    /// A few outputs: a dot product each.
+    fn narrow(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape { input, output, .. } = self.shape;
+        cpu.threads.each_chunk(out, ROWS * output, |n, rows| {
+            for (r, row) in rows.chunks_exact_mut(output).enumerate() {
+                let x = &self.x[(n * ROWS + r) * input..][..input];
+                for (o, out) in row.iter_mut().enumerate() {
+                    let weight = &self.weight[o * input..][..input];
+                    write(
+                        out,
+                        self.scale * cpu.isa.run(Dot { a: x, b: weight }),
+                        update,
+                    );
+                }
+            }
+        });
+    }
+}
+
+fn write(out: &mut f32, value: f32, update: Update) {
+    match update {
+        Update::Set => *out = value,
+        Update::Add => *out += value,
+    }
+}
+
+/// `Σ a b` of two slices of one length.
+pub(crate) struct Dot<'a> {
+    pub(crate) a: &'a [f32],
+    pub(crate) b: &'a [f32],
+}
+
+impl Kernel for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let mut sum = simd.splat(0.0);
+        for (a, b) in self.a.chunks(LANES).zip(self.b.chunks(LANES)) {
+            sum = simd.mul_add(simd.load_part(a, 0.0), simd.load_part(b, 0.0), sum);
+        }
+        simd.sum(sum)
+    }
+}
+
+/// Adds `bias` to, or writes it over, every row.
+pub(crate) fn spread_bias(threads: &Threads, bias: &[f32], out: &mut [f32], update: Update) {
+    if bias.is_empty() {
+        return;
+    }
+    threads.each_chunk(out, ROWS * bias.len(), |_, rows| {
+        for row in rows.chunks_exact_mut(bias.len()) {
+            match update {
+                Update::Set => row.copy_from_slice(bias),
+                Update::Add => row
+                    .iter_mut()
+                    .zip(bias)
+                    .for_each(|(out, bias)| *out += bias),
+            }
+        }
+    });
+}
