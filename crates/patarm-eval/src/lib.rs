@@ -1,13 +1,16 @@
+//! Evaluation of reward models: accuracy with intervals, paired comparison, reports.
 //!
 //! The crate stands on the seams of `patarm-reward`: it takes any
 //! [`RewardModel`](patarm_reward::model::RewardModel), or scores computed
 //! elsewhere, and says how often the preferred response wins and how sure that
 //! number is. Everything is a pure function of its inputs and an explicit seed;
+//! only [`store`] and [`report`] touch files.
 //!
 //! - [`pairs`] runs a model, or a file of [`scores`], over labelled comparisons.
 //! - [`metrics`] and [`distribution`] turn outcomes and scores into figures.
 //! - [`interval`] and [`significance`] say how far to trust them.
 //! - [`compare`] sets two results on the same pairs against each other.
+//! - [`report`] draws runs and results as one self-contained page.
 //!
 //! ```
 //! use patarm_eval::interval::wilson;
@@ -28,6 +31,7 @@ pub mod distribution;
 pub mod interval;
 pub mod metrics;
 pub mod pairs;
+pub mod report;
 pub mod scores;
 pub mod significance;
 pub mod store;

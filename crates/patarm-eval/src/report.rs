@@ -1,0 +1,177 @@
+//! One self-contained page about runs and results.
+//!
+//! [`load_run`] reads a run directory or a result folder, [`ReportInput::merge`]
+//! puts several side by side, [`render_report`] draws them. The page holds its own
+//! style and charts, fetches nothing and runs no script; every text that comes
+//! from data or from a model is escaped, and a content policy forbids the rest.
+
+mod charts;
+mod curves;
+mod html;
+mod load;
+mod results;
+mod samples;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use patarm_reward::judgement::Judgement;
+use serde::{Deserialize, Serialize};
+
+use crate::{compare::ComparisonResult, pairs::PairsResult};
+use html::{Page, escape};
+
+pub use load::load_run;
+
+/// Everything a report shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportInput {
+    /// Heading of the page.
+    pub title: String,
+    /// The runs, in the order they are to be shown.
+    pub runs: Vec<Run>,
+    /// Paired comparisons of evaluations.
+    pub comparisons: Vec<NamedComparison>,
+    /// What could not be read or shown, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One run directory, or one result folder (a run with a single evaluation).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Name in legends and tables.
+    pub name: String,
+    /// The resolved recipe as it stands in the run; empty when there is none.
+    pub recipe: String,
+    /// `run.json` as it stands in the run; empty when there is none.
+    pub run_json: String,
+    /// Rows of `metrics.jsonl`.
+    pub metrics: Vec<MetricRow>,
+    /// Judgements kept as samples.
+    pub samples: Vec<Sample>,
+    /// Evaluations, in the order they are to be shown.
+    pub evaluations: Vec<NamedResult>,
+}
+
+/// One row of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricRow {
+    /// Step of the phase.
+    pub step: u64,
+    /// Phase of the run, such as `sft`, `grpo` or `eval`.
+    pub phase: String,
+    /// The finite numeric fields.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// A judgement with what was judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Step it was made at, where known.
+    pub step: Option<u64>,
+    /// Joins the two sides of a pair, where known.
+    pub pair_id: Option<String>,
+    /// `chosen` or `rejected`, where known.
+    pub side: Option<String>,
+    /// The prompt as the judge read it.
+    pub prompt: String,
+    /// The response.
+    pub response: String,
+    /// What the judge said.
+    pub judgement: Judgement,
+    /// Training reward, where there was one.
+    pub reward: Option<f64>,
+}
+
+/// An evaluation and its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedResult {
+    /// Name in tables.
+    pub name: String,
+    /// The result.
+    pub result: PairsResult,
+}
+
+/// A paired comparison and the names of its sides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedComparison {
+    /// Name of the first evaluation.
+    pub first: String,
+    /// Name of the second evaluation.
+    pub second: String,
+    /// Second minus first.
+    pub result: ComparisonResult,
+}
+
+impl ReportInput {
+    /// Several inputs as one, in their order. Runs of the same name are numbered,
+    /// so that no legend is ambiguous.
+    #[must_use]
+    pub fn merge(title: &str, inputs: Vec<Self>) -> Self {
+        let mut merged = Self {
+            title: title.to_owned(),
+            ..Self::default()
+        };
+        for input in inputs {
+            merged.runs.extend(input.runs);
+            merged.comparisons.extend(input.comparisons);
+            merged.notes.extend(input.notes);
+        }
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for run in &mut merged.runs {
+            let count = seen.entry(run.name.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                run.name = format!("{} ({count})", run.name);
+            }
+        }
+        merged
+    }
+}
+
+/// Draws the page: complete HTML, UTF-8.
+#[must_use]
+pub fn render_report(input: &ReportInput) -> String {
+    let mut page = Page::new(&input.title);
+    page.raw(&results::headline(input));
+    if !input.notes.is_empty() {
+        let items: String = input
+            .notes
+            .iter()
+            .map(|n| format!("<li>{}</li>", escape(n)))
+            .collect();
+        page.section("Notes", &format!("<ul class=\"notes\">{items}</ul>"));
+    }
+    page.section("Evaluations", &results::table(input));
+    page.section(
+        "Paired comparisons",
+        &results::comparisons(&input.comparisons),
+    );
+    page.section("Learning curves", &curves::section(&input.runs));
+    page.section("Scores and margins", &results::distributions(input));
+    page.section("Accuracy by subset", &results::subsets(input));
+    page.section("Sample judgements", &samples::section(&input.runs));
+    page.section("Configuration", &configuration(&input.runs));
+    page.finish()
+}
+
+fn configuration(runs: &[Run]) -> String {
+    let block = |run: &Run, name: &str, text: &str| {
+        if text.is_empty() {
+            return String::new();
+        }
+        let (run, text) = (escape(&run.name), escape(text));
+        format!("<details><summary>{run}: {name}</summary><pre>{text}</pre></details>")
+    };
+    runs.iter()
+        .map(|r| block(r, "recipe.toml", &r.recipe) + &block(r, "run.json", &r.run_json))
+        .collect()
+}

@@ -1,0 +1,212 @@
+//! Sample judgements, the two sides of a pair beside each other.
+
+use patarm_reward::judgement::FormatFault;
+
+use super::{
+    Run, Sample,
+    charts::shortened,
+    html::{escape, number},
+};
+
+/// Most pairs shown of a run.
+const MAX_PAIRS: usize = 24;
+
+/// Most judgements shown of a side.
+const MAX_JUDGEMENTS: usize = 4;
+
+/// Longest text shown, in characters.
+const MAX_TEXT: usize = 4_000;
+
+/// The section; empty when no run kept samples.
+pub(super) fn section(runs: &[Run]) -> String {
+    runs.iter()
+        .filter(|run| !run.samples.is_empty())
+        .map(|run| of_run(run, runs.len()))
+        .collect()
+}
+
+fn of_run(run: &Run, num_runs: usize) -> String {
+    let groups = grouped(&run.samples);
+    let heading = match num_runs {
+        1 => String::new(),
+        _ => format!("<h3>{}</h3>", escape(&run.name)),
+    };
+    let more = match groups.len() > MAX_PAIRS {
+        true => format!(
+            "<p class=\"hint\">{MAX_PAIRS} of {} shown.</p>",
+            groups.len()
+        ),
+        false => String::new(),
+    };
+    let shown: String = groups
+        .iter()
+        .take(MAX_PAIRS)
+        .map(|group| group_markup(group))
+        .collect();
+    heading + &more + &shown
+}
+
+/// Samples by step, pair and prompt, latest step first, otherwise in file order.
+fn grouped(samples: &[Sample]) -> Vec<Vec<&Sample>> {
+    let key = |s: &Sample| (s.step, s.pair_id.clone(), s.prompt.clone());
+    let mut places = std::collections::HashMap::new();
+    let mut groups: Vec<Vec<&Sample>> = Vec::new();
+    for sample in samples {
+        let place = *places.entry(key(sample)).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[place].push(sample);
+    }
+    groups.sort_by_key(|group| std::cmp::Reverse(group[0].step));
+    groups
+}
+
+fn group_markup(group: &[&Sample]) -> String {
+    let first = group[0];
+    let step = first.step.map_or(String::new(), |s| format!("step {s} · "));
+    let id = first
+        .pair_id
+        .as_ref()
+        .map_or(String::new(), |id| format!("{} · ", escape(id)));
+    let badges: String = group
+        .iter()
+        .take(MAX_JUDGEMENTS)
+        .map(|s| badge(s))
+        .collect();
+    let prompt = one_line(&first.prompt, 110);
+    let sides: String = responses(group)
+        .iter()
+        .map(|side| side_markup(side))
+        .collect();
+    format!(
+        "<details><summary>{badges}<small>{step}{id}</small>{prompt}</summary>\
+         <div class=\"label\">prompt</div>{}<div class=\"sides\">{sides}</div></details>",
+        text(&first.prompt)
+    )
+}
+
+/// Judgements by response, in file order.
+fn responses<'a>(group: &[&'a Sample]) -> Vec<Vec<&'a Sample>> {
+    let mut sides: Vec<Vec<&Sample>> = Vec::new();
+    for sample in group {
+        let same = |side: &&mut Vec<&Sample>| {
+            side[0].response == sample.response && side[0].side == sample.side
+        };
+        match sides.iter_mut().find(same) {
+            Some(side) => side.push(sample),
+            None => sides.push(vec![sample]),
+        }
+    }
+    sides
+}
+
+fn side_markup(side: &[&Sample]) -> String {
+    let judgements: String = side
+        .iter()
+        .take(MAX_JUDGEMENTS)
+        .map(|sample| judgement_markup(sample))
+        .collect();
+    format!(
+        "<div class=\"side\"><div class=\"label\">{} response</div>{}{judgements}</div>",
+        escape(side[0].side.as_deref().unwrap_or("")),
+        text(&side[0].response)
+    )
+}
+
+fn judgement_markup(sample: &Sample) -> String {
+    let judgement = &sample.judgement;
+    let criteria: String = judgement
+        .rubric
+        .criteria
+        .iter()
+        .map(|c| {
+            let weight = c
+                .weight
+                .map_or(String::new(), |w| format!(" ({} %)", short(w)));
+            format!(
+                "<li>{}{weight}: {}</li>",
+                clipped(&c.name),
+                clipped(&c.description)
+            )
+        })
+        .collect();
+    let rubric = match criteria.is_empty() {
+        true => String::new(),
+        false => format!("<div class=\"label\">rubric</div><ul class=\"rubric\">{criteria}</ul>"),
+    };
+    let evaluation = match judgement.evaluation.is_empty() {
+        true => String::new(),
+        false => format!(
+            "<div class=\"label\">evaluation</div>{}",
+            text(&judgement.evaluation)
+        ),
+    };
+    format!(
+        "{rubric}{evaluation}<div class=\"label\">score</div>{}{}\
+         <details><summary>all {} generated tokens</summary>{}</details>",
+        badge(sample),
+        extras(sample),
+        judgement.num_tokens,
+        text(&judgement.text)
+    )
+}
+
+fn extras(sample: &Sample) -> String {
+    let expected = sample.judgement.expected_score;
+    let expected = expected.map_or(String::new(), |e| format!("expected {} ", number(Some(e))));
+    let reward = sample
+        .reward
+        .map_or(String::new(), |r| format!("reward {}", number(Some(r))));
+    format!("<small>{expected}{reward}</small>")
+}
+
+fn badge(sample: &Sample) -> String {
+    let colour = match sample.side.as_deref() {
+        Some("chosen") => "c0",
+        Some("rejected") => "c1",
+        _ => "c7",
+    };
+    let score = match sample.judgement.score {
+        Ok(score) => number(Some(score))
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+        Err(fault) => fault_text(fault).to_owned(),
+    };
+    let side = escape(sample.side.as_deref().unwrap_or("score"));
+    format!("<span class=\"badge {colour}\">{side} {score}</span>")
+}
+
+/// A number without the zeros that say nothing.
+fn short(value: f64) -> String {
+    let text = number(Some(value));
+    match text.contains('.') && !text.contains('e') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+fn fault_text(fault: FormatFault) -> &'static str {
+    match fault {
+        FormatFault::MissingTag => "missing tag",
+        FormatFault::TagOrder => "tags out of order",
+        FormatFault::ScoreAbsent => "no score",
+        FormatFault::ScoreNotNumber => "score is no number",
+        FormatFault::ScoreOutOfRange => "score out of range",
+        FormatFault::Truncated => "truncated",
+    }
+}
+
+fn text(content: &str) -> String {
+    format!("<pre dir=\"auto\">{}</pre>", clipped(content))
+}
+
+fn clipped(content: &str) -> String {
+    escape(&shortened(content, MAX_TEXT))
+}
+
+fn one_line(content: &str, limit: usize) -> String {
+    let joined: Vec<&str> = content.split_whitespace().take(limit).collect();
+    escape(&shortened(&joined.join(" "), limit))
+}
