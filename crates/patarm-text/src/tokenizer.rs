@@ -13,6 +13,7 @@ mod decode;
 mod gguf;
 mod json;
 mod open;
+mod save;
 
 #[cfg(test)]
 mod tests;
