@@ -1,6 +1,7 @@
 //! Text in, text out: the seam between a judge and whatever generates.
 
 use patarm_text::Conversation;
+use serde::{Deserialize, Serialize};
 
 /// One request for a completion.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +21,8 @@ pub struct CompletionRequest {
 }
 
 /// A finished completion.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Completion {
     /// The generated text.
     pub text: String,
@@ -29,6 +31,7 @@ pub struct Completion {
     /// Whether the token limit ended it.
     pub truncated: bool,
     /// Log-probability of each generated token, where the source gives them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<f64>>,
 }
 
@@ -59,11 +62,31 @@ pub enum CompletionError {
     Interrupted,
 }
 
+/// What became of one request.
+pub type CompletionResult = Result<Completion, CompletionError>;
+
+/// Is told of every result with the place of its request, in the order of completion.
+pub type OnDone<'a> = &'a mut dyn FnMut(usize, &CompletionResult);
+
 /// Anything that completes conversations: the embedded engine or a remote server.
 pub trait Completer: Send + Sync {
     /// Completes every request; results stand in the order of the requests, each
     /// failing alone.
-    fn complete(&self, requests: &[CompletionRequest]) -> Vec<Result<Completion, CompletionError>>;
+    fn complete(&self, requests: &[CompletionRequest]) -> Vec<CompletionResult>;
+
+    /// The same, telling `on_done` of every result as soon as it is there: once for
+    /// each request, so that results can be kept even if the run ends early.
+    fn complete_each(
+        &self,
+        requests: &[CompletionRequest],
+        on_done: OnDone<'_>,
+    ) -> Vec<CompletionResult> {
+        let results = self.complete(requests);
+        for (i, result) in results.iter().enumerate() {
+            on_done(i, result);
+        }
+        results
+    }
 
     /// A name for reports and cache keys.
     fn name(&self) -> String;

@@ -8,6 +8,7 @@ pub mod cold_start;
 pub mod completer;
 pub mod embedded;
 pub mod error;
+pub mod judge;
 pub mod judgement;
 pub mod model;
 pub mod observer;
@@ -20,5 +21,6 @@ pub mod rules;
 pub mod task;
 pub mod template;
 pub mod verdict;
+pub mod voting;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,9 +1,9 @@
 //! The traits everything stands on: reward models, judges, evaluators.
 
-use patarm_text::{Comparison, Item, Task};
+use patarm_text::{Comparison, Conversation, Item, Preference, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::judgement::Judgement;
+use crate::judgement::{FormatFault, Judgement};
 
 /// A reward and whatever else its family knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,53 @@ pub trait PointwiseJudge {
         requests: &[JudgeRequest],
         votes: usize,
     ) -> Vec<Result<Vec<Judgement>, ItemFault>>;
+
+    /// A name for reports.
+    fn name(&self) -> String;
+}
+
+/// What a pairwise judge is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompareRequest {
+    /// The prompt of both responses.
+    pub prompt: Conversation,
+    /// The responses, first and second.
+    pub responses: [String; 2],
+    /// Kind of work; `None` = detect.
+    pub task: Option<Task>,
+}
+
+/// One vote of a pairwise judge, in terms of the request: not of the order shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairwiseVote {
+    /// Everything the judge generated.
+    pub text: String,
+    /// Which response is better, or why there is no verdict.
+    pub verdict: Result<Preference, FormatFault>,
+}
+
+/// The verdict over both orders.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairwiseVerdict {
+    /// Which response is better; a tie when the orders disagree.
+    pub verdict: Preference,
+    /// Whether both orders say the same.
+    pub is_consistent: bool,
+    /// Votes with the first response shown first.
+    pub in_order: Vec<PairwiseVote>,
+    /// Votes with the second response shown first.
+    pub swapped: Vec<PairwiseVote>,
+}
+
+/// A generative judge that reads two responses at a time.
+pub trait PairwiseJudge {
+    /// The verdict on every request from `votes` judgements in each order; results
+    /// stand in the order of the requests.
+    fn compare(
+        &self,
+        requests: &[CompareRequest],
+        votes: usize,
+    ) -> Vec<Result<PairwiseVerdict, ItemFault>>;
 
     /// A name for reports.
     fn name(&self) -> String;
