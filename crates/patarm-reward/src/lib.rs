@@ -12,6 +12,7 @@ pub mod judge;
 pub mod judgement;
 pub mod model;
 pub mod observer;
+pub mod openai;
 pub mod par;
 pub mod par_marginal;
 pub mod policy_loss;
