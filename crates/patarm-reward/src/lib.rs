@@ -4,6 +4,7 @@
 //! types and never see each other.
 
 pub mod advantage;
+pub mod cache;
 pub mod cold_start;
 pub mod completer;
 pub mod embedded;
