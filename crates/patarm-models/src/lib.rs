@@ -31,6 +31,7 @@ pub use error::{Error, ErrorKind};
 pub use forest::{Forest, SegmentId};
 pub use optimizer::{AdamWConfig, Optimizer};
 pub use parameters::{Gradients, ParameterId, ParameterSet};
+pub use patarm_files as files;
 pub use patarm_kernels as kernels;
 pub use shape::DecoderShape;
 pub use targets::{Target, TargetRows, TargetStatistics};

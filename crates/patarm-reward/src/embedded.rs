@@ -6,14 +6,18 @@
 //! below the judgement, its probability is exact, and all that remains is the
 //! probability of no score at all.
 
+mod completer;
 mod judge;
 mod text;
 
-pub use judge::{EmbeddedJudge, JudgeSettings, ReadOut, Splice};
+pub use completer::EmbeddedCompleter;
+pub use judge::{EmbeddedJudge, JudgeSettings, ReadOut, Splice, outcome_logprobs};
 pub use text::{JudgeText, Outcome, Terminator};
 
 use patarm_models::kernels::SamplingOptions;
-use patarm_models::{Decoder, Engine, EngineLimits, Error, Generation, GenerationRequest, StopReason};
+use patarm_models::{
+    Decoder, Engine, EngineLimits, Error, Generation, GenerationRequest, StopReason,
+};
 
 use crate::observer::Observer;
 
@@ -81,7 +85,8 @@ pub fn generate(
     observer: &dyn Observer,
 ) -> Vec<Result<RawJudgement, Error>> {
     let mut engine = Engine::new(decoder, limits(calls, text, sampling));
-    let mut results: Vec<Option<Result<RawJudgement, Error>>> = (0..calls.len()).map(|_| None).collect();
+    let mut results: Vec<Option<Result<RawJudgement, Error>>> =
+        (0..calls.len()).map(|_| None).collect();
     let mut submitted = std::collections::HashMap::new();
     for (index, call) in calls.iter().enumerate() {
         match engine.submit(request(call, text, sampling)) {
@@ -104,7 +109,10 @@ pub fn generate(
         }
         observer.advance(done, "");
     }
-    results.into_iter().map(|result| result.unwrap_or_else(|| Ok(RawJudgement::missing()))).collect()
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Ok(RawJudgement::missing())))
+        .collect()
 }
 
 impl RawJudgement {
@@ -125,7 +133,10 @@ fn raw(text: &JudgeText, generation: Generation) -> RawJudgement {
     RawJudgement {
         text: text.decode(&generation.tokens),
         is_complete: generation.stop == StopReason::StopRule,
-        is_truncated: matches!(generation.stop, StopReason::MaxTokens | StopReason::Cancelled),
+        is_truncated: matches!(
+            generation.stop,
+            StopReason::MaxTokens | StopReason::Cancelled
+        ),
         tokens: generation.tokens,
         logprobs: generation.logprobs,
         score_logprobs: generation.readout,
@@ -134,7 +145,11 @@ fn raw(text: &JudgeText, generation: Generation) -> RawJudgement {
 
 fn request(call: &JudgeCall, text: &JudgeText, sampling: &JudgeSampling) -> GenerationRequest {
     let readout = match sampling.read_scores {
-        true => text.outcomes().iter().map(|outcome| outcome.tokens.clone()).collect(),
+        true => text
+            .outcomes()
+            .iter()
+            .map(|outcome| outcome.tokens.clone())
+            .collect(),
         false => Vec::new(),
     };
     GenerationRequest {
@@ -157,11 +172,21 @@ fn request(call: &JudgeCall, text: &JudgeText, sampling: &JudgeSampling) -> Gene
 
 /// A cache large enough for what is asked, within bounds.
 fn limits(calls: &[JudgeCall], text: &JudgeText, sampling: &JudgeSampling) -> EngineLimits {
-    let branches: usize = text.outcomes().iter().map(|outcome| outcome.tokens.len()).sum();
+    let branches: usize = text
+        .outcomes()
+        .iter()
+        .map(|outcome| outcome.tokens.len())
+        .sum();
     let own = sampling.max_tokens + branches + 1;
-    let prompts: Vec<usize> = calls.iter().map(|call| call.prompt.iter().map(Vec::len).sum()).collect();
+    let prompts: Vec<usize> = calls
+        .iter()
+        .map(|call| call.prompt.iter().map(Vec::len).sum())
+        .collect();
     let longest = prompts.iter().max().copied().unwrap_or(0) + own;
     let all: usize = prompts.iter().map(|len| len + own).sum();
     let default = EngineLimits::default();
-    EngineLimits { slots: all.min(default.slots).max(longest), ..default }
+    EngineLimits {
+        slots: all.min(default.slots).max(longest),
+        ..default
+    }
 }

@@ -31,7 +31,8 @@ use crate::recipe::{GrpoConfig, ScoreEstimator};
 use crate::rollout::{EncodedPair, PairRollouts, roll_out};
 use crate::run_directory::Phase;
 use crate::trainer::{Meter, Trainer, peak_memory_bytes};
-use patarm_reward::policy_loss::{KlEstimator, LossLevel};
+use patarm_reward::policy_loss::LossLevel;
+use patarm_reward::policy_loss::kl::KlEstimator;
 
 /// Stream of the order of pairs.
 const ORDER_STREAM: u64 = 0x9a15;
@@ -353,7 +354,7 @@ fn sample_records(trainer: &Trainer<'_>, rollouts: &[PairRollouts], step: u64) -
     for (side, name) in ["chosen", "rejected"].into_iter().enumerate() {
         if let Some(raw) = pair.sides[side].first() {
             let record = serde_json::json!({ "step": step, "pair": pair.pair, "side": name, "text": raw.text });
-            trainer.run.sample("rollouts", &record)?;
+            trainer.run.append("rollouts", &record)?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ pub mod error;
 pub mod grpo;
 pub mod judged_forest;
 pub mod judgement_batch;
+pub mod lengths;
 pub mod pair_loss;
 pub mod parsing;
 pub mod recipe;

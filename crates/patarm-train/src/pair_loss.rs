@@ -9,7 +9,8 @@ use patarm_reward::advantage::{AdvantageConfig, group_advantages};
 use patarm_reward::judgement::FormatFault;
 use patarm_reward::par::{ParOutcome, ParScore, par};
 use patarm_reward::par_marginal::{MarginalConfig, MarginalOutcome, MarginalRollout, par_marginal};
-use patarm_reward::policy_loss::{Outcomes, TokenBatch, outcome_loss, policy_loss};
+use patarm_reward::policy_loss::outcome::{Outcomes, outcome_loss};
+use patarm_reward::policy_loss::{TokenBatch, policy_loss};
 
 use crate::error::Error;
 use crate::judged_forest::JudgementTargets;
@@ -105,6 +106,11 @@ fn score_logprobs(judgement: &PlacedJudgement, statistics: &TargetStatistics) ->
     judgement.targets.scores.iter().map(sum).collect()
 }
 
+/// Probability of every score branch; empty for a broken judgement.
+fn score_probabilities(judgement: &PlacedJudgement, statistics: &TargetStatistics) -> Vec<f64> {
+    score_logprobs(judgement, statistics).into_iter().map(f64::exp).collect()
+}
+
 fn freeze_sampled(
     sides: &[Vec<PlacedJudgement>; 2],
     statistics: &TargetStatistics,
@@ -153,7 +159,7 @@ fn freeze_marginal(
     let read = |one: &PlacedJudgement| match one.score.score {
         Err(fault) => MarginalRollout::Broken(fault),
         Ok(_) => MarginalRollout::Read {
-            probabilities: score_logprobs(one, statistics).iter().map(|logprob| logprob.exp()).collect(),
+            probabilities: score_probabilities(one, statistics),
             fault: None::<FormatFault>,
         },
     };
@@ -171,11 +177,10 @@ fn freeze_marginal(
                 continue;
             }
             let prefix = reward.prefix_advantage * config.text_weight;
-            let old_scores = score_logprobs(one, statistics).iter().map(|logprob| logprob.exp());
             frozen.sides[index].push(FrozenJudgement {
                 advantages: vec![prefix; old_logprobs.len()],
                 old_logprobs,
-                old_scores: if one.score.score.is_ok() { old_scores.collect() } else { Vec::new() },
+                old_scores: score_probabilities(one, statistics),
                 score_advantages: reward.score_advantages.clone(),
                 invalid_advantage: reward.invalid_advantage,
             });

@@ -3,7 +3,6 @@
 use patarm_reward::embedded::{JudgeText, RawJudgement};
 use patarm_reward::judgement::FormatFault;
 use patarm_reward::par::ParScore;
-use patarm_reward::verdict::parse_judgement;
 
 /// Reads the score of a judgement, or the fault it enters the reward with.
 ///
@@ -17,12 +16,11 @@ pub fn read_judgement(raw: &RawJudgement, text: &JudgeText, ends_before_score: b
     if !raw.is_complete {
         return ParScore::fault(FormatFault::MissingTag);
     }
-    let template = text.template();
     if !ends_before_score {
-        let parsed = parse_judgement(&raw.text, template);
+        let parsed = text.parse(&raw.text, false);
         return ParScore { score: parsed.score, readable: parsed.readable_score };
     }
-    let (_, close) = template.score_tags();
-    let completed = format!("{}{}{close}", raw.text.trim_end(), template.scale().min);
-    ParScore { score: parse_judgement(&completed, template).score, readable: None }
+    let (_, close) = text.score_tags();
+    let completed = format!("{}{}{close}", raw.text.trim_end(), text.format().scale.min);
+    ParScore { score: text.parse(&completed, false).score, readable: None }
 }

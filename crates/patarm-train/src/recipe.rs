@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use patarm_models::{ActivationPolicy, AdamWConfig, LoraConfig};
 use patarm_reward::par::ParConfig;
-use patarm_reward::policy_loss::{KlEstimator, PolicyLossConfig};
+use patarm_reward::template::RubricMode;
+use patarm_reward::policy_loss::PolicyLossConfig;
+use patarm_reward::policy_loss::kl::KlEstimator;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -116,8 +118,8 @@ pub struct JudgeConfig {
     pub max_judgement_tokens: usize,
     /// How scores are read off at the end of a judgement.
     pub terminator: patarm_reward::embedded::Terminator,
-    /// Skip the system turn that the model's chat template inserts by default.
-    pub plain_frame: bool,
+    /// Whose criteria are used.
+    pub rubric_mode: RubricMode,
 }
 
 impl Default for JudgeConfig {
@@ -126,7 +128,7 @@ impl Default for JudgeConfig {
             template: "patarm".into(),
             max_judgement_tokens: 512,
             terminator: patarm_reward::embedded::Terminator::FirstToken,
-            plain_frame: false,
+            rubric_mode: RubricMode::Both,
         }
     }
 }

@@ -136,12 +136,12 @@ impl RunDirectory {
         self.events.scalars(step, wall_time_s, &tagged).map_err(|error| Error::run(&self.path, error))
     }
 
-    /// Appends one record to `samples/NAME.jsonl`.
+    /// Appends one record to `NAME.jsonl`.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn sample(&self, name: &str, record: &impl Serialize) -> Result<(), Error> {
-        let path = self.path.join("samples").join(format!("{name}.jsonl"));
+    pub fn append(&self, name: &str, record: &impl Serialize) -> Result<(), Error> {
+        let path = self.path.join(format!("{name}.jsonl"));
         let text = serde_json::to_string(record).map_err(|error| Error::run(&path, error))?;
         append_line(&path, &text)
     }

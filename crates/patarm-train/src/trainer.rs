@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use patarm_files::{ModelConfig, StoredType};
+use patarm_models::files::{ModelConfig, StoredType};
 use patarm_models::checkpoint;
 use patarm_models::optimizer::UpdateReport;
 use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients, Optimizer};

@@ -5,13 +5,17 @@
 //! environment or exits.
 
 mod cli;
+
 mod commands;
+mod datasets;
 mod exit;
+mod judging;
 mod observer;
 mod output;
 mod pull;
 mod quickstart;
 mod resolve;
+mod teacher;
 mod training;
 
 use clap::Parser;

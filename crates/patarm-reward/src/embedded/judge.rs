@@ -9,7 +9,6 @@ use super::{JudgeCall, JudgeSampling, JudgeText, RawJudgement, StopAt, generate}
 use crate::judgement::{FormatFault, Judgement};
 use crate::model::{ItemFault, JudgeRequest, PointwiseJudge, Reward, RewardModel};
 use crate::observer::Observer;
-use crate::verdict::parse_judgement;
 
 /// Which number of a judgement counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +54,9 @@ pub struct EmbeddedJudge<'a> {
 
 impl std::fmt::Debug for EmbeddedJudge<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmbeddedJudge").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("EmbeddedJudge")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,13 +71,18 @@ pub struct Splice {
 
 impl EmbeddedJudge<'_> {
     fn sampling(&self) -> JudgeSampling {
-        let expected = self.settings.read_out == ReadOut::Expected && !self.text.outcomes().is_empty();
+        let expected =
+            self.settings.read_out == ReadOut::Expected && !self.text.outcomes().is_empty();
         JudgeSampling {
             seed: self.settings.seed,
             temperature: self.settings.temperature,
             top_p: self.settings.top_p,
             max_tokens: self.settings.max_tokens,
-            stop: if expected { StopAt::BeforeScore } else { StopAt::AfterScore },
+            stop: if expected {
+                StopAt::BeforeScore
+            } else {
+                StopAt::AfterScore
+            },
             read_scores: expected,
         }
     }
@@ -85,11 +91,15 @@ impl EmbeddedJudge<'_> {
     /// written score is drawn from it, which is what sampling on would do at
     /// temperature 1; a draw of "no admissible score" is a fault.
     fn judgement(&self, raw: &RawJudgement, sequence: u64) -> Judgement {
-        let (_, close) = self.text.template().score_tags();
+        let (_, close) = self.text.score_tags();
         if raw.score_logprobs.is_empty() || !raw.is_complete {
             return self.parsed(raw, &raw.text);
         }
-        let probabilities: Vec<f64> = raw.score_logprobs.iter().map(|logprob| logprob.exp()).collect();
+        let probabilities: Vec<f64> = raw
+            .score_logprobs
+            .iter()
+            .map(|logprob| logprob.exp())
+            .collect();
         let mut draw = random::uniform(self.settings.seed, &[sequence, u64::MAX]);
         let drawn = probabilities.iter().position(|probability| {
             draw -= probability;
@@ -102,26 +112,19 @@ impl EmbeddedJudge<'_> {
         if judgement.score.is_err_and(FormatFault::is_broken_tags) || mass <= 0.0 {
             return judgement;
         }
-        let total: f64 = probabilities.iter().zip(outcomes).map(|(p, outcome)| p * outcome.score).sum();
+        let total: f64 = probabilities
+            .iter()
+            .zip(outcomes)
+            .map(|(p, outcome)| p * outcome.score)
+            .sum();
         judgement.expected_score = Some(total / mass);
         judgement
     }
 
     fn parsed(&self, raw: &RawJudgement, text: &str) -> Judgement {
-        let parsed = parse_judgement(text, self.text.template());
-        let score = match parsed.score {
-            Err(_) if raw.is_truncated => Err(FormatFault::Truncated),
-            score => score,
-        };
-        Judgement {
-            text: text.to_owned(),
-            rubric: parsed.rubric,
-            evaluation: parsed.evaluation,
-            score,
-            expected_score: None,
-            num_tokens: raw.tokens.len(),
-            logprob: Some(raw.logprobs.iter().map(|logprob| f64::from(*logprob)).sum()),
-        }
+        let logprob = raw.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
+        let parsed = self.text.parse(text, raw.is_truncated);
+        parsed.into_judgement(text.to_owned(), raw.tokens.len(), Some(logprob))
     }
 
     /// Expected scores of items under judgement texts that are given, not generated.
@@ -129,18 +132,33 @@ impl EmbeddedJudge<'_> {
     /// # Errors
     /// Per item, when it does not fit.
     pub fn score_spliced(&self, splices: &[Splice]) -> Vec<Result<f64, ItemFault>> {
-        splices.iter().map(|splice| self.score_one_spliced(splice)).collect()
+        splices
+            .iter()
+            .map(|splice| self.score_one_spliced(splice))
+            .collect()
     }
 
     fn score_one_spliced(&self, splice: &Splice) -> Result<f64, ItemFault> {
         let engine_fault = |error: crate::error::Error| ItemFault::Engine(error.to_string());
         let mut prompt = self.text.encode(&splice.item, None).map_err(engine_fault)?;
-        prompt.push(self.text.encode_judgement(&splice.text).map_err(engine_fault)?);
+        prompt.push(
+            self.text
+                .encode_judgement(&splice.text)
+                .map_err(engine_fault)?,
+        );
         let logprobs = outcome_logprobs(self.decoder, self.text, &prompt).map_err(model_fault)?;
         let weights: Vec<f64> = logprobs.iter().map(|logprob| logprob.exp()).collect();
         let mass: f64 = weights.iter().sum();
-        let total: f64 = weights.iter().zip(self.text.outcomes()).map(|(p, outcome)| p * outcome.score).sum();
-        if mass > 0.0 { Ok(total / mass) } else { Err(ItemFault::Unparsed(1)) }
+        let total: f64 = weights
+            .iter()
+            .zip(self.text.outcomes())
+            .map(|(p, outcome)| p * outcome.score)
+            .sum();
+        if mass > 0.0 {
+            Ok(total / mass)
+        } else {
+            Err(ItemFault::Unparsed(1))
+        }
     }
 }
 
@@ -149,7 +167,11 @@ impl EmbeddedJudge<'_> {
 ///
 /// # Errors
 /// When the prompt does not fit the model.
-pub fn outcome_logprobs(decoder: &Decoder, text: &JudgeText, prompt: &[Vec<u32>]) -> Result<Vec<f64>, Error> {
+pub fn outcome_logprobs(
+    decoder: &Decoder,
+    text: &JudgeText,
+    prompt: &[Vec<u32>],
+) -> Result<Vec<f64>, Error> {
     use patarm_models::targets::{Target, TargetRows};
     use patarm_models::{Forest, ForwardOptions};
     let mut forest = Forest::new();
@@ -157,16 +179,24 @@ pub fn outcome_logprobs(decoder: &Decoder, text: &JudgeText, prompt: &[Vec<u32>]
     for segment in prompt {
         leaf = Some(forest.add(leaf, segment));
     }
-    let Some(leaf) = leaf else { return Ok(Vec::new()) };
+    let Some(leaf) = leaf else {
+        return Ok(Vec::new());
+    };
     let mut targets = TargetRows::new();
     let mut spans = Vec::new();
     for outcome in text.outcomes() {
         let start = targets.len();
-        targets.push(Target { row: forest.last_row(leaf), ids: vec![outcome.tokens[0]] });
+        targets.push(Target {
+            row: forest.last_row(leaf),
+            ids: vec![outcome.tokens[0]],
+        });
         if outcome.tokens.len() > 1 {
             let branch = forest.add(Some(leaf), &outcome.tokens[..outcome.tokens.len() - 1]);
             for (offset, id) in outcome.tokens[1..].iter().enumerate() {
-                targets.push(Target { row: forest.row(branch, offset), ids: vec![*id] });
+                targets.push(Target {
+                    row: forest.row(branch, offset),
+                    ids: vec![*id],
+                });
             }
         }
         spans.push(start..targets.len());
@@ -178,22 +208,42 @@ pub fn outcome_logprobs(decoder: &Decoder, text: &JudgeText, prompt: &[Vec<u32>]
 }
 
 impl PointwiseJudge for EmbeddedJudge<'_> {
-    fn judge(&self, requests: &[JudgeRequest], votes: usize) -> Vec<Result<Vec<Judgement>, ItemFault>> {
+    fn judge(
+        &self,
+        requests: &[JudgeRequest],
+        votes: usize,
+    ) -> Vec<Result<Vec<Judgement>, ItemFault>> {
         let mut calls = Vec::with_capacity(requests.len() * votes);
         let mut faults = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
             let encoded = self.text.encode(&request.item, request.task);
-            faults.push(encoded.as_ref().err().map(|error| ItemFault::Engine(error.to_string())));
+            faults.push(
+                encoded
+                    .as_ref()
+                    .err()
+                    .map(|error| ItemFault::Engine(error.to_string())),
+            );
             let prompt = encoded.unwrap_or_default();
             for vote in 0..votes {
-                calls.push(JudgeCall { prompt: prompt.clone(), sequence: (index * votes + vote) as u64 });
+                calls.push(JudgeCall {
+                    prompt: prompt.clone(),
+                    sequence: (index * votes + vote) as u64,
+                });
             }
         }
         self.observer.begin("judging", calls.len() as u64);
-        let raw = generate(self.decoder, self.text, &calls, &self.sampling(), self.observer);
+        let raw = generate(
+            self.decoder,
+            self.text,
+            &calls,
+            &self.sampling(),
+            self.observer,
+        );
         self.observer.end();
         let per_item = raw.chunks(votes.max(1)).zip(faults).enumerate();
-        per_item.map(|(index, (chunk, fault))| self.collect(index * votes, chunk, fault)).collect()
+        per_item
+            .map(|(index, (chunk, fault))| self.collect(index * votes, chunk, fault))
+            .collect()
     }
 
     fn name(&self) -> String {
@@ -228,19 +278,28 @@ fn model_fault(error: Error) -> ItemFault {
 
 fn fault_of(error: &Error) -> ItemFault {
     match error.kind() {
-        patarm_models::ErrorKind::Overlong { tokens, limit } => {
-            ItemFault::Overlong { tokens: *tokens, limit: *limit }
-        }
+        patarm_models::ErrorKind::Overlong { tokens, limit } => ItemFault::Overlong {
+            tokens: *tokens,
+            limit: *limit,
+        },
         _ => ItemFault::Engine(error.to_string()),
     }
 }
 
 impl RewardModel for EmbeddedJudge<'_> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let requests: Vec<JudgeRequest> =
-            items.iter().map(|item| JudgeRequest { item: item.clone(), task: None }).collect();
+        let requests: Vec<JudgeRequest> = items
+            .iter()
+            .map(|item| JudgeRequest {
+                item: item.clone(),
+                task: None,
+            })
+            .collect();
         let judged = self.judge(&requests, self.settings.votes.max(1));
-        judged.into_iter().map(|result| result.and_then(|judgements| self.reward(judgements))).collect()
+        judged
+            .into_iter()
+            .map(|result| result.and_then(|judgements| self.reward(judgements)))
+            .collect()
     }
 
     fn name(&self) -> String {

