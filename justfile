@@ -1,0 +1,56 @@
+# Verbs. Each is a line or two; what needs logic lives in xtask or .ci/run.
+
+# What there is.
+default:
+    @just --list
+
+# Everything a change must pass before review, short of the release build.
+check: fmt lint test tidy
+
+# Formatting.
+fmt:
+    cargo fmt --all -- --check
+
+# Clippy on all targets, warnings denied.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests that need nothing but the checkout.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The same through nextest.
+nextest *ARGS:
+    cargo nextest run --workspace {{ARGS}}
+
+# Sizes, arrows, invariants.
+tidy:
+    cargo xtask tidy
+
+# Documentation, warnings denied.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Licences and sources of dependencies.
+deny:
+    cargo deny check
+
+# Fetch the small real model for the marked tests.
+model:
+    .ci/fetch-model target/models
+
+# Remake golden files with PyTorch; only on purpose.
+golden:
+    python testdata/make_goldens.py
+
+# The binary.
+build:
+    cargo build --release
+
+# The whole job, small.
+quickstart *ARGS:
+    cargo run --release -- quickstart {{ARGS}}
+
+# Everything, as on a clean checkout.
+ci:
+    .ci/run
