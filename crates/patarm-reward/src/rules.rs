@@ -195,7 +195,7 @@ mod tests {
             SkewSymmetricGroup::from_verdicts(3, &[Some(-1.0), Some(1.0), Some(-1.0)]).unwrap();
         close(&cycle.advantages(0.0), &[0.0; 3]);
         let pair = SkewSymmetricGroup::from_verdicts(2, &[Some(1.0)]).unwrap();
-        close(&pair.advantages(0.0), &[-0.7071, 0.7071]);
+        close(&pair.advantages(0.0), &[-f64::sqrt(0.5), f64::sqrt(0.5)]);
         let unparsed = SkewSymmetricGroup::from_verdicts(2, &[None]).unwrap();
         assert_eq!(unparsed.advantages(0.0), [0.0; 2]);
         let one = SkewSymmetricGroup::from_verdicts(1, &[]).unwrap();
