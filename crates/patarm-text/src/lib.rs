@@ -5,12 +5,21 @@
 
 pub mod comparison;
 pub mod conversation;
+pub mod dataset;
+pub mod decontaminate;
 pub mod error;
+pub mod hub;
+pub mod inspect;
+pub mod mix;
+mod random;
+pub mod split;
 pub mod template;
 pub mod tokenizer;
+mod words;
 
 pub use comparison::{Comparison, Item, Preference, Task};
 pub use conversation::{ContentPart, Conversation, Message, Role, ToolCall, ToolDefinition};
+pub use dataset::{ComparisonReader, Format, OnError, ReadError, ReadOptions, write_comparisons};
 pub use error::{Error, ErrorKind, Result};
 pub use template::{CalendarDate, ChatTemplate, RenderOptions, Segment, SegmentKind};
 pub use tokenizer::{ControlTokens, DecodeStream, GgufParts, SpecialIds, Tokenizer};

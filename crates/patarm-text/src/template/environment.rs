@@ -53,6 +53,7 @@ fn raise_exception(message: String) -> Result<String, JinjaError> {
     Err(JinjaError::new(JinjaKind::InvalidOperation, message))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a filter")]
 fn tojson(value: &Value, options: Kwargs) -> Result<String, JinjaError> {
     let layout = Layout {
         indent: options.get::<Option<u32>>("indent")?,
