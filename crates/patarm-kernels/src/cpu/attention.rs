@@ -225,8 +225,8 @@ impl Kernel for TileForward<'_> {
         let panels = tile::dim_panels(head.dim);
         let rows = pieces.iter().map(|piece| padded_rows(piece, &head)).sum();
         let mut states = States::new(rows, panels);
-        let mut keys = vec![[0.0; LANES]; KEY_PANELS * head.dim];
-        let mut values = vec![[0.0; LANES]; panels * KEY_BLOCK];
+        let mut keys = vec![[0.0; LANES]; KEY_PANELS * tile::across_rows(head.dim)];
+        let mut values = vec![[0.0; LANES]; panels * tile::ALONG_ROWS];
         let mut gathered = BlockSlots::empty();
         let zeros = vec![0.0; head.dim];
         let blocks = pieces.iter().map(Piece::num_blocks).max().unwrap_or(0);
@@ -309,12 +309,8 @@ impl<'a> Group<'a> {
         }
         let dim = self.queries[0].len();
         let mut weights = [[[0.0; LANES]; KEY_PANELS]; GROUP];
-        for (p, panel) in block
-            .keys
-            .chunks_exact(dim)
-            .take(seen.div_ceil(LANES))
-            .enumerate()
-        {
+        let keys = block.keys.chunks_exact(tile::across_rows(dim));
+        for (p, panel) in keys.take(seen.div_ceil(LANES)).enumerate() {
             let zero = [simd.splat(0.0); GROUP];
             let scores = tile::add_products(simd, self.queries, panel, zero);
             for r in 0..GROUP {
@@ -336,7 +332,7 @@ impl<'a> Group<'a> {
         let weights = weights.each_ref().map(|row| &row.as_flattened()[..seen]);
         let panels = tile::dim_panels(dim);
         let weighted = &mut states.weighted[row * panels..][..GROUP * panels];
-        for (p, panel) in block.values.chunks_exact(KEY_BLOCK).enumerate() {
+        for (p, panel) in block.values.chunks_exact(tile::ALONG_ROWS).enumerate() {
             let mut sums = [simd.splat(0.0); GROUP];
             for r in 0..GROUP {
                 let old = simd.load(&weighted[r * panels + p]);

@@ -22,6 +22,8 @@ const INNER_BLOCK: usize = 512;
 const SMALL_RESULT: usize = 256;
 /// Narrow outputs are computed as dot products.
 const NARROW_OUTPUT: usize = 4;
+/// Up to this many rows, rows and columns exchange roles.
+const FEW_TOKENS: usize = 128;
 /// Products with fewer multiplications than this stay on the calling thread.
 const PARALLEL_WORK: usize = 1 << 20;
 /// Rows of one piece of work in the paths without the library.
@@ -160,27 +162,56 @@ impl LinearMap<'_> {
             self.narrow(cpu, out, update);
         } else if tokens < 2 || tokens * output <= SMALL_RESULT {
             self.padded(cpu, out, update);
+        } else if tokens <= FEW_TOKENS {
+            self.turned(cpu, out, update);
         } else {
-            self.blocks(&cpu.threads, out, update);
+            self.blocks(&cpu.threads, [self.left(), self.right()], out, update);
         }
     }
 
-    fn blocks(self, threads: &Threads, out: &mut [f32], update: Update) {
-        let LinearShape {
-            tokens,
-            input,
-            output,
-        } = self.shape;
-        let block = input.div_ceil(input.div_ceil(INNER_BLOCK));
-        let (x, weight) = (
-            Matrix::rows(self.x, input),
-            Matrix::rows(self.weight, input),
+    fn left(&self) -> (Matrix<'_>, usize) {
+        (Matrix::rows(self.x, self.shape.input), self.shape.tokens)
+    }
+
+    fn right(&self) -> (Matrix<'_>, usize) {
+        (
+            Matrix::rows(self.weight, self.shape.input),
+            self.shape.output,
+        )
+    }
+
+    /// With the roles of rows and columns exchanged: the library copies its left
+    /// operand into another order, which for few rows costs more than the product.
+    fn turned(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape { tokens, output, .. } = self.shape;
+        let mut turned = cpu.memory.take(tokens * output);
+        if update == Update::Add {
+            transpose(out, output, turned.host_mut());
+        }
+        self.blocks(
+            &cpu.threads,
+            [self.right(), self.left()],
+            turned.host_mut(),
+            update,
         );
+        transpose(turned.host(), tokens, out);
+    }
+
+    /// `out (+)= scale · left · rightᵀ` of two matrices with rows of the inner width.
+    fn blocks(
+        self,
+        threads: &Threads,
+        [left, right]: [(Matrix<'_>, usize); 2],
+        out: &mut [f32],
+        update: Update,
+    ) {
+        let input = self.shape.input;
+        let block = input.div_ceil(input.div_ceil(INNER_BLOCK));
         for start in (0..input).step_by(block) {
             let product = Product {
-                size: [tokens, output, block.min(input - start)],
-                left: x.columns_from(start),
-                right: weight.columns_from(start).transposed(),
+                size: [left.1, right.1, block.min(input - start)],
+                left: left.0.columns_from(start),
+                right: right.0.columns_from(start).transposed(),
                 scale: self.scale,
                 update: if start == 0 { update } else { Update::Add },
             };
@@ -213,7 +244,7 @@ impl LinearMap<'_> {
             shape,
             ..self
         }
-        .blocks(&cpu.threads, padded.host_mut(), update);
+        .turned(cpu, padded.host_mut(), update);
         out[..tokens * output].copy_from_slice(&padded.host()[..tokens * output]);
     }
 
@@ -248,6 +279,19 @@ impl LinearMap<'_> {
                 }
             }
         });
+    }
+}
+
+/// Writes the columns of rows of `width` elements as rows, a cache line's worth of
+/// columns at a time.
+fn transpose(from: &[f32], width: usize, to: &mut [f32]) {
+    let height = from.len() / width;
+    for (block, to) in to.chunks_mut(LANES * height).enumerate() {
+        for (r, row) in from.chunks_exact(width).enumerate() {
+            for (column, &value) in to.chunks_exact_mut(height).zip(&row[block * LANES..]) {
+                column[r] = value;
+            }
+        }
     }
 }
 

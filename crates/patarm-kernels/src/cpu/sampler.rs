@@ -4,8 +4,6 @@
 //! probability within what top-k kept, min-p compares with the most likely token,
 //! and what is left is drawn from in proportion. Equal logits are ordered by id.
 
-use std::cmp::Ordering;
-
 use super::Cpu;
 use super::linear::LinearMap;
 use super::math::exp;
@@ -180,38 +178,44 @@ impl Row<'_> {
     /// The `top_k` most likely tokens, or as many as top-p and min-p can need.
     fn candidates(&self, options: &SamplingOptions) -> Vec<(usize, f64)> {
         let vocab = self.logits.len();
-        let mut order: Vec<usize> = (0..vocab).collect();
+        let mut order: Vec<u64> = (0..vocab).map(|id| self.sort_key(id)).collect();
         let mut count = match options.top_k {
             0 => FIRST_CANDIDATES.min(vocab),
             k => k.min(vocab),
         };
         loop {
-            order.select_nth_unstable_by(count - 1, |&a, &b| self.compare(a, b));
-            order[..count].sort_unstable_by(|&a, &b| self.compare(a, b));
-            let found: Vec<_> = order[..count]
+            order.select_nth_unstable(count - 1);
+            order[..count].sort_unstable();
+            let ids = order[..count]
                 .iter()
-                .map(|&id| (id, self.weight(id)))
-                .collect();
+                .map(|key| (key & 0xffff_ffff) as usize);
+            let found: Vec<_> = ids.map(|id| (id, self.weight(id))).collect();
             let (_, reached) = reach(&found, f64::from(options.top_p) * self.state.sum);
             let reached = reached && options.top_p < 1.0;
             let below = found[count - 1].1 < f64::from(options.min_p);
             if options.top_k != 0 || count == vocab || reached || below {
                 return found;
             }
-            count = (count * 4).min(vocab);
+            count = (count * 8).min(vocab);
         }
     }
 
-    /// Descending by logit, ascending by id, numbers before NaN.
-    fn compare(&self, a: usize, b: usize) -> Ordering {
-        let key = |id: usize| {
-            if self.logits[id].is_nan() {
-                f32::NEG_INFINITY
-            } else {
-                self.logits[id]
-            }
+    /// Ascending keys are descending logits, then ascending ids; NaN comes last.
+    fn sort_key(&self, id: usize) -> u64 {
+        let logit = self.logits[id];
+        let bits = if logit.is_nan() {
+            f32::NEG_INFINITY
+        } else {
+            logit
+        }
+        .to_bits();
+        // Bits of a float, made to descend as it ascends.
+        let descending = if bits >> 31 == 0 {
+            !bits & 0x7fff_ffff
+        } else {
+            bits
         };
-        key(b).total_cmp(&key(a)).then(a.cmp(&b))
+        u64::from(descending) << 32 | id as u64
     }
 
     fn weight(&self, id: usize) -> f64 {

@@ -15,6 +15,13 @@ pub(crate) const LANES: usize = 16;
 /// One vector's worth of memory.
 pub(crate) type Lanes = [f32; LANES];
 
+/// Half a vector, by its first lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Half {
+    Low = 0,
+    High = 8,
+}
+
 /// Proof that an instruction set is present, with its operations.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// Sixteen lanes in registers.
@@ -36,8 +43,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `2ⁿ` for lanes that hold `n + 1.5 · 2²³` exactly, `-126 <= n <= 128`
     /// (128 gives infinity).
     fn power_of_two(self, shifted: Self::V) -> Self::V;
-    /// Transposes eight rows of eight.
-    fn transpose_8x8(self, rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8];
+    /// Writes the transpose of eight rows of eight into one half of the lanes.
+    fn transpose_8x8(self, rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half);
 
     /// Sum of the lanes: halves are added until one is left.
     #[inline(always)]
@@ -205,14 +212,12 @@ impl Simd for Portable {
     });
 
     #[inline(always)]
-    fn transpose_8x8(self, rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-        let mut out = [[0.0; 8]; 8];
+    fn transpose_8x8(self, rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half) {
         for (n, row) in rows.iter().enumerate() {
             for (m, &value) in row.iter().enumerate() {
-                out[m][n] = value;
+                out[m][at as usize + n] = value;
             }
         }
-        out
     }
 }
 

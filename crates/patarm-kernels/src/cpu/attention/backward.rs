@@ -280,10 +280,11 @@ struct GatheredBlock {
 
 impl GatheredBlock {
     fn new(dim: usize) -> Self {
+        let across = vec![[0.0; LANES]; KEY_PANELS * tile::across_rows(dim)];
         Self {
-            keys_across: vec![[0.0; LANES]; KEY_PANELS * dim],
-            values_across: vec![[0.0; LANES]; KEY_PANELS * dim],
-            keys_along: vec![[0.0; LANES]; tile::dim_panels(dim) * KEY_BLOCK],
+            keys_across: across.clone(),
+            values_across: across,
+            keys_along: vec![[0.0; LANES]; tile::dim_panels(dim) * tile::ALONG_ROWS],
         }
     }
 
@@ -361,10 +362,10 @@ impl<'a> RowGroup<'a> {
     /// Weights and score gradients of the group's rows; zero where masked.
     #[inline(always)]
     fn slopes<S: Simd>(&self, simd: S, block: &GatheredBlock, slopes: &mut Slopes) {
-        let dim = self.queries[0].len();
         let (zero, scale) = (simd.splat(0.0), simd.splat(self.scale));
-        let keys = block.keys_across.chunks_exact(dim);
-        let values = block.values_across.chunks_exact(dim);
+        let rows = tile::across_rows(self.queries[0].len());
+        let keys = block.keys_across.chunks_exact(rows);
+        let values = block.values_across.chunks_exact(rows);
         for (p, (keys, values)) in keys.zip(values).enumerate() {
             // Panels nobody sees were not gathered.
             let visible = p * LANES < self.most_seen();
@@ -411,7 +412,7 @@ impl<'a> RowGroup<'a> {
             rows[r] = &slopes.scores[row + r].as_flattened()[..seen];
         }
         let panels = d_queries.len() / GROUP;
-        for (p, panel) in block.keys_along.chunks_exact(KEY_BLOCK).enumerate() {
+        for (p, panel) in block.keys_along.chunks_exact(tile::ALONG_ROWS).enumerate() {
             let mut sums = [simd.splat(0.0); GROUP];
             for r in 0..GROUP {
                 sums[r] = simd.load(&d_queries[r * panels + p]);

@@ -9,7 +9,7 @@
 //! and have to be masked.
 
 use crate::attention_plan::{AttentionShape, KEY_BLOCK, QueryRun};
-use crate::cpu::simd::{LANES, Lanes, Simd};
+use crate::cpu::simd::{Half, LANES, Lanes, Simd};
 
 /// Rows of a product that share the loads of a panel.
 pub(crate) const GROUP: usize = 4;
@@ -123,6 +123,12 @@ impl HeadView {
     }
 }
 
+/// Rows of a panel that holds keys across: rows beyond the dimensions are
+/// unspecified.
+pub(crate) fn across_rows(dim: usize) -> usize {
+    dim.next_multiple_of(8)
+}
+
 /// Writes a block of `table` across: panel `p`, row `d` holds dimension `d` of keys
 /// `16 p ..`.
 #[inline(always)]
@@ -133,30 +139,42 @@ pub(crate) fn gather_across<S: Simd>(
     head: &HeadView,
     panels: &mut [Lanes],
 ) {
-    let dim = head.dim;
+    const ZEROS: [f32; 8] = [0.0; 8];
+    let rows = across_rows(head.dim);
     for (octet, slots) in slots.chunks(8).enumerate() {
         let mut keys: [&[f32]; 8] = [&[]; 8];
         for (key, &slot) in keys.iter_mut().zip(slots) {
-            *key = &table[head.key_start(slot)..][..dim];
+            *key = &table[head.key_start(slot)..][..head.dim];
         }
-        let panel = &mut panels[octet / 2 * dim..][..dim];
-        let half = octet % 2 * 8;
-        for (part, rows) in panel.chunks_mut(8).enumerate() {
-            let mut square = [[0.0; 8]; 8];
-            for (row, key) in square.iter_mut().zip(keys) {
-                let key = key.get(part * 8..).unwrap_or(&[]);
-                match key.first_chunk::<8>() {
-                    Some(eight) => *row = *eight,
-                    None => row[..key.len()].copy_from_slice(key),
+        let at = if octet % 2 == 0 {
+            Half::Low
+        } else {
+            Half::High
+        };
+        let panel = &mut panels[octet / 2 * rows..][..rows];
+        let (squares, _) = panel.as_chunks_mut::<8>();
+        for (part, square) in squares.iter_mut().enumerate() {
+            let mut ends = [ZEROS; 8];
+            if part * 8 + 8 > head.dim {
+                for (end, key) in ends.iter_mut().zip(&keys) {
+                    let key = key.get(part * 8..).unwrap_or(&[]);
+                    end[..key.len()].copy_from_slice(key);
                 }
             }
-            let square = simd.transpose_8x8(&square);
-            for (row, values) in rows.iter_mut().zip(&square) {
-                row[half..half + 8].copy_from_slice(values);
+            let mut rows = ends.each_ref();
+            for (row, key) in rows.iter_mut().zip(&keys) {
+                if let Some(whole) = key.get(part * 8..).and_then(|key| key.first_chunk::<8>()) {
+                    *row = whole;
+                }
             }
+            simd.transpose_8x8(&rows, square, at);
         }
     }
 }
+
+/// Distance between panels that hold keys along. One row more than a block has:
+/// at a power of two, the parts of a key would compete for one place in the cache.
+pub(crate) const ALONG_ROWS: usize = KEY_BLOCK + 1;
 
 /// Writes a block of `table` along: panel `p`, row `j` holds dimensions `16 p ..`
 /// of key `j`.
@@ -164,7 +182,7 @@ pub(crate) fn gather_across<S: Simd>(
 pub(crate) fn gather_along(table: &[f32], slots: &[usize], head: &HeadView, panels: &mut [Lanes]) {
     for (j, &slot) in slots.iter().enumerate() {
         let key = &table[head.key_start(slot)..][..head.dim];
-        write_along(key, j, KEY_BLOCK, panels);
+        write_along(key, j, ALONG_ROWS, panels);
     }
 }
 
@@ -278,16 +296,20 @@ mod tests {
             let head = HeadView::new(shape, 1);
             let table: Vec<f32> = (0..30 * 2 * dim).map(|n| n as f32 + 1.0).collect();
             let slots: Vec<usize> = (0..21).map(|n| (n * 7) % 30).collect();
-            let mut across = vec![[f32::NAN; LANES]; KEY_PANELS * dim];
+            let mut across = vec![[f32::NAN; LANES]; KEY_PANELS * across_rows(dim)];
             gather_across(Portable, &table, &slots, &head, &mut across);
-            let mut along = vec![[f32::NAN; LANES]; dim_panels(dim) * KEY_BLOCK];
+            let mut along = vec![[f32::NAN; LANES]; dim_panels(dim) * ALONG_ROWS];
             gather_along(&table, &slots, &head, &mut along);
             for j in 0..slots.len() {
                 for d in 0..dim {
                     let value = table[slots[j] * 2 * dim + dim + d];
-                    assert_eq!(across[j / 16 * dim + d][j % 16], value, "{dim} {j} {d}");
                     assert_eq!(
-                        along[d / 16 * KEY_BLOCK + j][d % 16],
+                        across[j / 16 * across_rows(dim) + d][j % 16],
+                        value,
+                        "{dim} {j} {d}"
+                    );
+                    assert_eq!(
+                        along[d / 16 * ALONG_ROWS + j][d % 16],
                         value,
                         "{dim} {j} {d}"
                     );

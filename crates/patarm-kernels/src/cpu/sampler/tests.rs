@@ -162,6 +162,30 @@ fn equal_tokens_are_kept_in_order_of_id() {
 }
 
 #[test]
+fn candidates_are_ordered_by_logit_then_id() {
+    let logits = [
+        0.5,
+        -2.0,
+        f32::NAN,
+        3.0,
+        -0.25,
+        3.0,
+        f32::NEG_INFINITY,
+        1e-30,
+        -1e-30,
+    ];
+    let row = Row {
+        isa: Isa::Portable,
+        logits: &logits,
+        scale: 1.0,
+        state: RowState::new(),
+    };
+    let mut ids: Vec<usize> = (0..logits.len()).collect();
+    ids.sort_by_key(|&id| row.sort_key(id));
+    assert_eq!(ids, [3, 5, 0, 7, 8, 4, 1, 2, 6]);
+}
+
+#[test]
 fn long_tails_are_searched_as_far_as_needed() {
     let flat = vec![1.0 / 5000.0; 5000];
     assert_eq!(

@@ -6,7 +6,7 @@ struct Everything<'a> {
     a: &'a Lanes,
     b: &'a Lanes,
     c: &'a Lanes,
-    rows: &'a [[f32; 8]; 8],
+    rows: [&'a [f32; 8]; 8],
 }
 
 #[derive(Debug, PartialEq)]
@@ -14,7 +14,7 @@ struct Results {
     lanes: Vec<Lanes>,
     sum: f32,
     largest: f32,
-    transposed: [[f32; 8]; 8],
+    transposed: [Lanes; 8],
 }
 
 impl Kernel for Everything<'_> {
@@ -35,11 +35,14 @@ impl Kernel for Everything<'_> {
             simd.select_less(a, b, c, a),
             simd.power_of_two(shifted),
         ];
+        let mut transposed = [[0.0; LANES]; 8];
+        simd.transpose_8x8(&self.rows, &mut transposed, Half::Low);
+        simd.transpose_8x8(&self.rows, &mut transposed, Half::High);
         Results {
             lanes: lanes.map(|v| simd.spill(v)).to_vec(),
             sum: simd.sum(a),
             largest: simd.largest(a),
-            transposed: simd.transpose_8x8(self.rows),
+            transposed,
         }
     }
 }
@@ -50,16 +53,17 @@ fn every_instruction_set_agrees_with_plain_arithmetic() {
     let a: Lanes = std::array::from_fn(|n| n as f32 * 3.0 - 20.0);
     let b: Lanes = std::array::from_fn(|n| 7.0 - n as f32 * 2.0);
     let c: Lanes = std::array::from_fn(|n| n as f32 * 8.0 - 60.0);
-    let rows = std::array::from_fn(|n| std::array::from_fn(|m| (n * 8 + m) as f32));
+    let rows: [[f32; 8]; 8] = std::array::from_fn(|n| std::array::from_fn(|m| (n * 8 + m) as f32));
     let kernel = || Everything {
         a: &a,
         b: &b,
         c: &c,
-        rows: &rows,
+        rows: rows.each_ref(),
     };
     let plain = kernel().run(Portable);
     assert_eq!(plain.lanes[8][0], (-60.0f32).exp2());
     assert_eq!(plain.transposed[2][5], rows[5][2]);
+    assert_eq!(plain.transposed[2][8 + 5], rows[5][2]);
     assert_eq!(plain.sum, a.iter().sum::<f32>());
     assert_eq!(plain.largest, 25.0);
     assert_eq!(Isa::detect().run(kernel()), plain);

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Lanes, Simd};
+use super::{Half, Kernel, Lanes, Simd};
 
 /// AVX2 and FMA are present: made by [`Avx2::detect`] only.
 #[derive(Clone, Copy, Debug)]
@@ -120,8 +120,8 @@ impl Simd for Avx2 {
                 _mm256_castsi256_ps(_mm256_add_epi32(high, one)),
             )
         }
-        fn transpose_8x8(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-            transpose_8x8(rows)
+        fn transpose_8x8(rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half) -> () {
+            transpose_8x8(rows, out, at);
         }
     }
 }
@@ -167,8 +167,8 @@ impl Simd for Avx512 {
             let bits = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
             _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f80_0000)))
         }
-        fn transpose_8x8(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-            transpose_8x8(rows)
+        fn transpose_8x8(rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half) -> () {
+            transpose_8x8(rows, out, at);
         }
     }
 }
@@ -176,7 +176,7 @@ impl Simd for Avx512 {
 /// Pairs of rows are interleaved, then pairs of pairs, then the two halves.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose_8x8(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+fn transpose_8x8(rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half) {
     // SAFETY: each row is a whole array of eight.
     let row = |n: usize| unsafe { _mm256_loadu_ps(rows[n].as_ptr()) };
     let pair = |n: usize| {
@@ -193,15 +193,13 @@ fn transpose_8x8(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
         ]
     };
     let (top, bottom) = (four(0), four(4));
-    let mut out = [[0.0; 8]; 8];
     for n in 0..4 {
         let low = _mm256_permute2f128_ps::<0x20>(top[n], bottom[n]);
         let high = _mm256_permute2f128_ps::<0x31>(top[n], bottom[n]);
-        // SAFETY: each row is a whole array of eight.
+        // SAFETY: a half and eight more lanes are within the sixteen of a row.
         unsafe {
-            _mm256_storeu_ps(out[n].as_mut_ptr(), low);
-            _mm256_storeu_ps(out[n + 4].as_mut_ptr(), high);
+            _mm256_storeu_ps(out[n].as_mut_ptr().add(at as usize), low);
+            _mm256_storeu_ps(out[n + 4].as_mut_ptr().add(at as usize), high);
         }
     }
-    out
 }
