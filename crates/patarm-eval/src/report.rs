@@ -73,6 +73,8 @@ pub struct MetricRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
+    /// What it was taken from, such as an evaluation's name.
+    pub source: String,
     /// Step it was made at, where known.
     pub step: Option<u64>,
     /// Joins the two sides of a pair, where known.

@@ -59,6 +59,11 @@ const TOPICS: &[Topic] = &[
     topic("Margin", &["margin"], Place::Front),
     small_share("Format faults", &["fault"], Place::Front),
     share("Zero-variance groups", &["zero_variance"], Place::Front),
+    small_share(
+        "Empty sides and invalid mass",
+        &["empty_side", "invalid_mass"],
+        Place::Front,
+    ),
     topic("Speed (tokens/s)", &["per_s"], Place::Folded),
     topic("Time (s)", &["seconds", "_ms"], Place::Folded),
     topic("Reward", &["reward"], Place::Front),

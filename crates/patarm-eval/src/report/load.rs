@@ -32,13 +32,27 @@ const MAX_SAMPLES: usize = 2_000;
 /// Most files read of a folder.
 const MAX_FILES: usize = 10_000;
 
+/// Evaluations that stand first, in this order, where a run has them.
+const FIRST_STAGES: &[&str] = &["zero_shot", "cold_start"];
+
+/// Evaluations that stand last, in this order.
+const LAST_STAGES: &[&str] = &["trained", "spliced"];
+
+/// The evaluation that others are compared with, where a run has it.
+pub(super) const REFERENCE: &str = "cold_start";
+
+/// The evaluation that speaks for a run, where it has it.
+pub(super) const OUTCOME: &str = "trained";
+
 /// Reads a run directory (`recipe.toml`, `run.json`, `metrics.jsonl`,
 /// `samples/*.jsonl`, `evaluations/*.json` or `evaluations/*/result.json`) or a
 /// result folder (`result.json`).
 ///
 /// A sample is a row `{"prompt", "response", "judgement", "side"?, "pair_id"?,
-/// "step"?, "reward"?}`. Evaluations that are folders with their pairs are also
-/// compared with the first of them.
+/// "step"?, "reward"?}`; the file's name is kept as its source. Evaluations stand
+/// in the order of training (`zero_shot`, `cold_start`, others by name, `trained`,
+/// `spliced`). Those that are folders with their pairs are also compared with
+/// `cold_start`, or with the first of them where there is none.
 ///
 /// # Errors
 /// When the folder holds none of these, or one of them is not what it should be;
@@ -66,7 +80,9 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
         run.evaluations.push(NamedResult { name, result });
     }
     let mut with_pairs: Vec<(String, Evaluated)> = Vec::new();
-    for path in sorted_entries(&dir.join("evaluations"))? {
+    let mut evaluations = sorted_entries(&dir.join("evaluations"))?;
+    evaluations.sort_by_key(|path| stage_rank(&stem(path)));
+    for path in evaluations {
         load_evaluation(&path, &mut run.evaluations, &mut with_pairs)?;
     }
     if run
@@ -79,7 +95,7 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
             "no run or result in this folder; give a run directory or the --out of an evaluation";
         return Err(Error::bad_input(message).in_file(dir));
     }
-    compare_with_first(&with_pairs, &mut input);
+    compare_with_reference(&with_pairs, &mut input);
     input.runs.push(run);
     Ok(input)
 }
@@ -92,16 +108,28 @@ fn text_if_there(path: &Path) -> Result<String> {
     }
 }
 
+/// Name of a file without its extension.
+fn stem(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn stage_rank(name: &str) -> usize {
+    let place = |stages: &[&str]| stages.iter().position(|stage| *stage == name);
+    let middle = FIRST_STAGES.len();
+    place(FIRST_STAGES)
+        .or(place(LAST_STAGES).map(|at| middle + 1 + at))
+        .unwrap_or(middle)
+}
+
 fn load_evaluation(
     path: &Path,
     results: &mut Vec<NamedResult>,
     with_pairs: &mut Vec<(String, Evaluated)>,
 ) -> Result<()> {
-    let name = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = stem(path);
     if path.extension().is_some_and(|e| e == "json") && path.is_file() {
         results.push(NamedResult {
             name,
@@ -129,11 +157,12 @@ fn load_evaluation(
 }
 
 /// Pairs that do not match are no reason to show nothing: they become a note.
-fn compare_with_first(evaluated: &[(String, Evaluated)], input: &mut ReportInput) {
-    let Some(((first_name, first), others)) = evaluated.split_first() else {
+fn compare_with_reference(evaluated: &[(String, Evaluated)], input: &mut ReportInput) {
+    let named = evaluated.iter().find(|(name, _)| name == REFERENCE);
+    let Some((first_name, first)) = named.or(evaluated.first()) else {
         return;
     };
-    for (name, other) in others {
+    for (name, other) in evaluated.iter().filter(|(name, _)| name != first_name) {
         match compare(first, other, first.result.options.resampling) {
             Ok(result) => input.comparisons.push(NamedComparison {
                 first: first_name.clone(),
@@ -218,9 +247,10 @@ fn samples(dir: &Path) -> Result<Vec<Sample>> {
         if path.extension().is_none_or(|e| e != "jsonl") {
             continue;
         }
+        let source = stem(&path);
         read_lines(&path, |line| {
             match serde_json::from_slice::<SampleRow>(line.bytes) {
-                Ok(row) => kept.push(sample(row)),
+                Ok(row) => kept.push(sample(row, &source)),
                 Err(_) if !line.is_terminated => {}
                 Err(e) => return Err(Error::bad_input(format!("not a sample: {e}"))),
             }
@@ -233,7 +263,7 @@ fn samples(dir: &Path) -> Result<Vec<Sample>> {
     Ok(kept)
 }
 
-fn sample(row: SampleRow) -> Sample {
+fn sample(row: SampleRow, source: &str) -> Sample {
     let SampleRow {
         step,
         pair_id,
@@ -244,6 +274,7 @@ fn sample(row: SampleRow) -> Sample {
         reward,
     } = row;
     Sample {
+        source: source.to_owned(),
         step,
         pair_id,
         side,
@@ -317,6 +348,16 @@ mod tests {
         let mut names = ["step-100", "step-20", "a", "step-3", "final"];
         names.sort_by(|a, b| natural_order(a, b));
         assert_eq!(names, ["a", "final", "step-3", "step-20", "step-100"]);
+    }
+
+    #[test]
+    fn stages_stand_in_the_order_of_training() {
+        let mut names = ["spliced", "a", "trained", "cold_start", "zero_shot", "b"];
+        names.sort_by_key(|name| stage_rank(name));
+        assert_eq!(
+            names,
+            ["zero_shot", "cold_start", "a", "b", "trained", "spliced"]
+        );
     }
 
     fn write(dir: &Path, name: &str, text: &str) {

@@ -6,6 +6,7 @@ use super::{
         Labels, Legend, Series, Vertical, Whisker, histogram_chart, interval_chart, line_chart,
     },
     html::{escape, estimate, number, per_cent, table as html_table},
+    load::{OUTCOME, REFERENCE},
 };
 use crate::{
     compare::Difference,
@@ -31,12 +32,12 @@ pub(super) fn headline(input: &ReportInput) -> String {
 }
 
 fn tile(run: &Run, runs: &[Run]) -> Option<String> {
-    let last = run.evaluations.last()?;
+    let named = |name: &str| run.evaluations.iter().find(|e| e.name == name);
+    let last = named(OUTCOME).or(run.evaluations.last())?;
     let accuracy = &last.result.accuracy.half_credit;
-    let first = run
-        .evaluations
-        .first()
-        .filter(|_| run.evaluations.len() > 1);
+    let first = named(REFERENCE)
+        .or(run.evaluations.first())
+        .filter(|e| e.name != last.name);
     let before = first.map_or(String::new(), |first| {
         let value = number(first.result.accuracy.half_credit.value);
         format!("{}: {value} · ", escape(&first.name))
@@ -88,15 +89,19 @@ fn evaluations(input: &ReportInput) -> Vec<(String, &PairsResult)> {
 /// The table of all evaluations with its baselines, and their intervals drawn.
 pub(super) fn table(input: &ReportInput) -> String {
     let all = evaluations(input);
-    if all.is_empty() {
-        return String::new();
-    }
     let mut rows: Vec<Vec<String>> = all.iter().map(|(name, result)| row(name, result)).collect();
     let mut whiskers: Vec<Whisker> = all
         .iter()
         .filter_map(|(name, result)| whisker(name, &result.accuracy.half_credit, 0))
         .collect();
-    let longer = &all[0].1.baselines.longer_wins;
+    let Some(baselines) = all
+        .iter()
+        .map(|(_, r)| &r.baselines)
+        .max_by_key(|b| b.random.n)
+    else {
+        return String::new();
+    };
+    let longer = &baselines.longer_wins;
     rows.push(vec![
         "longer wins".to_owned(),
         longer.num_pairs.to_string(),
@@ -109,11 +114,7 @@ pub(super) fn table(input: &ReportInput) -> String {
         "–".to_owned(),
     ]);
     whiskers.extend(whisker("longer wins", &longer.half_credit, 7));
-    whiskers.extend(whisker(
-        "coin (95 % of coins)",
-        &all[0].1.baselines.random,
-        7,
-    ));
+    whiskers.extend(whisker("coin (95 % of coins)", &baselines.random, 7));
     let headings = [
         "Evaluation",
         "#pairs",

@@ -17,20 +17,33 @@ const MAX_JUDGEMENTS: usize = 4;
 /// Longest text shown, in characters.
 const MAX_TEXT: usize = 4_000;
 
-/// The section; empty when no run kept samples.
+/// The section; empty when no run kept samples. A heading stands where there are
+/// several runs or sources.
 pub(super) fn section(runs: &[Run]) -> String {
-    runs.iter()
-        .filter(|run| !run.samples.is_empty())
-        .map(|run| of_run(run, runs.len()))
-        .collect()
+    let mut parts: Vec<(String, Vec<&Sample>)> = Vec::new();
+    for run in runs {
+        for sample in &run.samples {
+            let name = format!("{}: {}", run.name, sample.source);
+            match parts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, samples)) => samples.push(sample),
+                None => parts.push((name, vec![sample])),
+            }
+        }
+    }
+    let has_headings = parts.len() > 1;
+    let part = |(name, samples): &(String, Vec<&Sample>)| {
+        let heading = if has_headings {
+            format!("<h3>{}</h3>", escape(name))
+        } else {
+            String::new()
+        };
+        heading + &pairs_markup(samples)
+    };
+    parts.iter().map(part).collect()
 }
 
-fn of_run(run: &Run, num_runs: usize) -> String {
-    let groups = grouped(&run.samples);
-    let heading = match num_runs {
-        1 => String::new(),
-        _ => format!("<h3>{}</h3>", escape(&run.name)),
-    };
+fn pairs_markup(samples: &[&Sample]) -> String {
+    let groups = grouped(samples);
     let more = match groups.len() > MAX_PAIRS {
         true => format!(
             "<p class=\"hint\">{MAX_PAIRS} of {} shown.</p>",
@@ -43,11 +56,11 @@ fn of_run(run: &Run, num_runs: usize) -> String {
         .take(MAX_PAIRS)
         .map(|group| group_markup(group))
         .collect();
-    heading + &more + &shown
+    more + &shown
 }
 
 /// Samples by step, pair and prompt, latest step first, otherwise in file order.
-fn grouped(samples: &[Sample]) -> Vec<Vec<&Sample>> {
+fn grouped<'a>(samples: &[&'a Sample]) -> Vec<Vec<&'a Sample>> {
     let key = |s: &Sample| (s.step, s.pair_id.clone(), s.prompt.clone());
     let mut places = std::collections::HashMap::new();
     let mut groups: Vec<Vec<&Sample>> = Vec::new();

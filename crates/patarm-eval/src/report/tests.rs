@@ -126,6 +126,7 @@ fn sample(pair: u64, side: &str, score: std::result::Result<f64, FormatFault>) -
         origin: Origin::Generated,
     };
     Sample {
+        source: "trained".to_owned(),
         step: Some(80),
         pair_id: Some(format!("pair-{pair}")),
         side: Some(side.to_owned()),
@@ -260,6 +261,7 @@ fn nothing_untrusted_becomes_markup() {
     for sample in &mut run.samples {
         (sample.prompt, sample.response) = (HOSTILE.into(), HOSTILE.into());
         (sample.side, sample.pair_id) = (Some(HOSTILE.into()), Some(HOSTILE.into()));
+        sample.source = HOSTILE.to_owned();
         sample.judgement.text = HOSTILE.to_owned();
         sample.judgement.evaluation = HOSTILE.to_owned();
         sample.judgement.rubric.criteria[0].name = HOSTILE.to_owned();
@@ -317,7 +319,7 @@ fn evaluations_of_a_run_are_read_and_compared() {
         .iter()
         .map(|e| e.name.as_str())
         .collect();
-    assert_eq!(names, ["cold_start", "trained", "votes-4"]);
+    assert_eq!(names, ["cold_start", "votes-4", "trained"]);
     assert_eq!(input.comparisons.len(), 1);
     assert!(input.comparisons[0].result.overall.half_credit.value > Some(0.1));
     assert_eq!(input.runs[0].samples.len(), 2);
