@@ -200,7 +200,7 @@ fn answer(prompt: &[Message], tools: &[ToolDefinition], value: &Value) -> Result
     let mut turns = prompt.to_vec();
     let response = match value {
         Value::String(response) => response.clone(),
-        Value::Object(_) => response_text(messages::message(value)?)?,
+        Value::Object(_) => response_text(&messages::message(value)?)?,
         list => {
             let mut said = messages(list)?;
             let response = last_answer(&mut said)?;
@@ -223,7 +223,7 @@ fn answer(prompt: &[Message], tools: &[ToolDefinition], value: &Value) -> Result
 /// Takes the answer off the end of a conversation.
 fn last_answer(said: &mut Vec<Message>) -> Result<String> {
     match said.pop() {
-        Some(last) if last.role == Role::Assistant => response_text(last),
+        Some(last) if last.role == Role::Assistant => response_text(&last),
         Some(_) => Err(ReadError::bad_value(
             "the last message is not the assistant's",
         )),
@@ -232,7 +232,7 @@ fn last_answer(said: &mut Vec<Message>) -> Result<String> {
 }
 
 /// The text of an answer; tool calls are written as JSON, one a line.
-fn response_text(message: Message) -> Result<String> {
+fn response_text(message: &Message) -> Result<String> {
     if message.role != Role::Assistant {
         return Err(ReadError::bad_value("the answer is not the assistant's"));
     }
