@@ -133,7 +133,10 @@ pub struct AdamW {
 ///
 /// Object-safe, so that a device is chosen at run time and no code above this
 /// crate is generic over it.
-#[expect(clippy::too_many_arguments, reason = "operands of fused operations are named one by one")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "operands of fused operations are named one by one"
+)]
 pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Short name of device and instruction set, such as `cpu-avx512f`.
     fn name(&self) -> String;
@@ -175,7 +178,14 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// `out = x · inv_rms · weight` with `inv_rms = 1 / sqrt(mean(x²) + eps)`;
     /// stores `inv_rms` per row. `out` may not alias `x`.
-    fn rms_norm(&self, x: &Buffer, weight: &Buffer, shape: NormShape, out: &mut Buffer, inv_rms: &mut Buffer);
+    fn rms_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        shape: NormShape,
+        out: &mut Buffer,
+        inv_rms: &mut Buffer,
+    );
 
     /// Gradient of [`Backend::rms_norm`]: `d_x` is set or added to, `d_weight` added to
     /// when given.
@@ -212,20 +222,41 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     );
 
     /// `d_weight += scale · d_outᵀ · x`.
-    fn linear_backward_weight(&self, d_out: &Buffer, x: &Buffer, shape: LinearShape, scale: f32, d_weight: &mut Buffer);
+    fn linear_backward_weight(
+        &self,
+        d_out: &Buffer,
+        x: &Buffer,
+        shape: LinearShape,
+        scale: f32,
+        d_weight: &mut Buffer,
+    );
 
     /// `d_bias += column sums of d_out`.
     fn bias_backward(&self, d_out: &Buffer, tokens: usize, d_bias: &mut Buffer);
 
     /// Rotates pairs `(n, n + head_dim / 2)` of every head in place by
     /// `positions[token] · inverse_frequencies[n]` (half-split layout).
-    fn rope(&self, x: &mut Buffer, positions: &[u32], inverse_frequencies: &[f32], shape: RopeShape, turn: RopeTurn);
+    fn rope(
+        &self,
+        x: &mut Buffer,
+        positions: &[u32],
+        inverse_frequencies: &[f32],
+        shape: RopeShape,
+        turn: RopeTurn,
+    );
 
     /// `out = silu(gate) · up`.
     fn swiglu(&self, gate: &Buffer, up: &Buffer, out: &mut Buffer);
 
     /// Gradient of [`Backend::swiglu`]; both outputs are set.
-    fn swiglu_backward(&self, gate: &Buffer, up: &Buffer, d_out: &Buffer, d_gate: &mut Buffer, d_up: &mut Buffer);
+    fn swiglu_backward(
+        &self,
+        gate: &Buffer,
+        up: &Buffer,
+        d_out: &Buffer,
+        d_gate: &mut Buffer,
+        d_up: &mut Buffer,
+    );
 
     /// Softmax attention over the spans of each run, scaled by `1 / sqrt(head_dim)`.
     ///

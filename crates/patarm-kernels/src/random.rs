@@ -7,7 +7,8 @@
 /// Mixes one word into a state.
 #[must_use]
 pub fn mix(state: u64, word: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ word.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let mut z =
+        state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ word.wrapping_mul(0xd6e8_feb8_6659_fd93);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -16,7 +17,9 @@ pub fn mix(state: u64, word: u64) -> u64 {
 /// A 64-bit draw at the given coordinates.
 #[must_use]
 pub fn draw(seed: u64, coordinates: &[u64]) -> u64 {
-    coordinates.iter().fold(mix(0, seed), |state, &word| mix(state, word))
+    coordinates
+        .iter()
+        .fold(mix(0, seed), |state, &word| mix(state, word))
 }
 
 /// A uniform draw in `[0, 1)` with 53 bits.

@@ -1,7 +1,9 @@
 //! How one token is drawn, and the result.
 
 /// Rules for drawing one token. `temperature == 0` means the most likely token
-/// (the lowest id among equals).
+/// (the lowest id among equals). Filters act in the order of the fields: top-p
+/// counts probability within what top-k kept, min-p compares with the most likely
+/// token, and the draw is in proportion among the tokens left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingOptions {
     /// Logits are divided by this; 0 = greedy.

@@ -10,6 +10,7 @@
 //! decides only which lane or row it occupies. A masked key has weight 0 and adds
 //! exactly nothing.
 
+mod shares;
 mod tile;
 
 pub(crate) mod backward;

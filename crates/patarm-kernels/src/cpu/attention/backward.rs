@@ -3,25 +3,15 @@
 //!
 //! With `P = exp(S - lse)`, `D = rowsum(d_out · out)` and `c = 1 / sqrt(head_dim)`:
 //! `d_v = Pᵀ d_out`, `d_S = c P (d_out vᵀ - D)`, `d_q = d_S k`, `d_k = d_Sᵀ q`.
-//!
-//! Several runs write the gradient of one key. Queries are therefore dealt into a
-//! fixed number of shares, each of which sums into its own copy; the copies are
-//! added in order.
 
+use super::shares::{self, Copies, Copy};
 use super::tile::{self, BlockSlots, GROUP, HeadView, KEY_PANELS};
 use super::{Inputs, KEY_INDEX, Piece, softmax_scale};
-use crate::attention_plan::{AttentionPlan, AttentionShape, KEY_BLOCK};
+use crate::attention_plan::KEY_BLOCK;
 use crate::cpu::Cpu;
 use crate::cpu::math::exp;
 use crate::cpu::simd::{Kernel, LANES, Lanes, Simd};
 use crate::cpu::threads::Parts;
-
-/// Queries whose gradients are computed together.
-const CHUNK_QUERIES: usize = 32;
-/// Shares times key heads is about this: enough for as many threads.
-const TASKS: usize = 12;
-/// Key slots of one piece of the final summation.
-const SLOTS: usize = 64;
 
 /// What the backward pass reads beside the forward's inputs.
 #[derive(Clone, Copy)]
@@ -39,102 +29,30 @@ pub(crate) fn backward(
     [d_q, d_k, d_v]: [&mut [f32]; 3],
 ) {
     let shape = inputs.shape;
-    let shares = shares(inputs.plan, TASKS.div_ceil(shape.kv_heads));
-    let width = tile::dim_panels(shape.head_dim) * LANES;
-    // Per task the gradients of the keys, then those of the values.
-    let task_len = 2 * shape.slots.max(1) * width;
-    let mut sums = cpu.memory.take(shares.len() * shape.kv_heads * task_len);
-    let parts = Parts::new(d_q, shape.heads / shape.kv_heads * shape.head_dim);
-    cpu.threads
-        .each_chunk(sums.host_mut(), task_len, |task, sums| {
-            sums.fill(0.0);
-            let head = HeadView::new(shape, task % shape.kv_heads);
-            let (d_keys, d_values) = sums
-                .as_chunks_mut::<LANES>()
-                .0
-                .split_at_mut(task_len / 2 / LANES);
-            for piece in &shares[task / shape.kv_heads] {
+    let shares = shares::deal(inputs.plan, shape.kv_heads);
+    let copies = Copies::new(&shares, shape);
+    let mut buffer = cpu.memory.take(copies.len());
+    let d_queries = Parts::new(d_q, shape.heads / shape.kv_heads * shape.head_dim);
+    let mut tasks = copies.cut(buffer.host_mut());
+    cpu.threads.each_chunk(&mut tasks, 1, |task, copy| {
+        let head = HeadView::new(shape, task % shape.kv_heads);
+        for copy in copy {
+            copy.d_keys.fill([0.0; LANES]);
+            copy.d_values.fill([0.0; LANES]);
+            for &piece in &shares[task / shape.kv_heads].pieces {
                 let chunk = Chunk {
                     inputs,
                     outputs,
-                    piece: *piece,
+                    piece,
                     head,
                 };
-                let d_queries = cpu.isa.run(ChunkBackward {
-                    chunk,
-                    d_keys,
-                    d_values,
-                });
-                store_queries(&chunk, &d_queries, &parts);
+                let found = cpu.isa.run(ChunkBackward { chunk, copy });
+                store_queries(&chunk, &found, &d_queries);
             }
-        });
-    let copies = Copies {
-        sums: sums.host(),
-        shape,
-        width,
-        shares: shares.len(),
-    };
-    copies.add_to(cpu, 0, d_k);
-    copies.add_to(cpu, 1, d_v);
-}
-
-/// Deals the chunks of all runs into at most `count` shares of equal cost.
-fn shares(plan: &AttentionPlan, count: usize) -> Vec<Vec<Piece<'_>>> {
-    let mut pieces = Vec::new();
-    for run in &plan.runs {
-        for first in (0..run.len).step_by(CHUNK_QUERIES) {
-            pieces.push(Piece {
-                run,
-                first,
-                len: CHUNK_QUERIES.min(run.len - first),
-            });
         }
-    }
-    let cost = |piece: &Piece<'_>| piece.len * piece.num_blocks();
-    let total: usize = pieces.iter().map(cost).sum();
-    let mut shares: Vec<Vec<Piece<'_>>> = Vec::new();
-    let mut before = 0;
-    for piece in pieces {
-        // The share in which the piece begins, by cost.
-        let share = (before * count / total.max(1)).min(shares.len());
-        if share == shares.len() {
-            shares.push(Vec::new());
-        }
-        shares[share].push(piece);
-        before += cost(&piece);
-    }
-    shares
-}
-
-/// The copies of the gradients of keys and values.
-struct Copies<'a> {
-    sums: &'a [f32],
-    shape: AttentionShape,
-    width: usize,
-    shares: usize,
-}
-
-impl Copies<'_> {
-    /// Adds every share's keys (`which` 0) or values (1), share by share.
-    fn add_to(&self, cpu: &Cpu, which: usize, gradient: &mut [f32]) {
-        let AttentionShape {
-            slots,
-            kv_heads,
-            head_dim,
-            ..
-        } = self.shape;
-        cpu.threads
-            .each_chunk(gradient, SLOTS * kv_heads * head_dim, |n, gradient| {
-                for (row, gradient) in gradient.chunks_exact_mut(head_dim).enumerate() {
-                    let (slot, kv_head) = (n * SLOTS + row / kv_heads, row % kv_heads);
-                    for share in 0..self.shares {
-                        let copy = 2 * (share * kv_heads + kv_head) + which;
-                        let from = &self.sums[(copy * slots + slot) * self.width..][..head_dim];
-                        gradient.iter_mut().zip(from).for_each(|(sum, x)| *sum += x);
-                    }
-                }
-            });
-    }
+    });
+    copies.add_to(cpu, buffer.host(), 0, d_k, shape.head_dim);
+    copies.add_to(cpu, buffer.host(), 1, d_v, shape.head_dim);
 }
 
 #[derive(Clone, Copy)]
@@ -167,13 +85,12 @@ fn store_queries(chunk: &Chunk<'_>, d_queries: &[Lanes], d_q: &Parts<'_, f32>) {
     }
 }
 
-struct ChunkBackward<'a> {
+struct ChunkBackward<'a, 'b> {
     chunk: Chunk<'a>,
-    d_keys: &'a mut [Lanes],
-    d_values: &'a mut [Lanes],
+    copy: &'a mut Copy<'b>,
 }
 
-impl Kernel for ChunkBackward<'_> {
+impl Kernel for ChunkBackward<'_, '_> {
     type Output = Vec<Lanes>;
 
     #[inline(always)]
@@ -205,12 +122,13 @@ impl Kernel for ChunkBackward<'_> {
                 matrix: &slopes.scores,
                 values: &rows.q,
             };
-            keys.add(simd, slopes.first, slots.as_slice(), self.d_keys);
+            let slots = slots.counted_from(self.copy.first_slot);
+            keys.add(simd, slopes.first, slots.as_slice(), self.copy.d_keys);
             let values = KeyGradient {
                 matrix: &slopes.weights,
                 values: &rows.d_out,
             };
-            values.add(simd, slopes.first, slots.as_slice(), self.d_values);
+            values.add(simd, slopes.first, slots.as_slice(), self.copy.d_values);
         }
         d_queries
     }

@@ -56,6 +56,14 @@ impl BlockSlots {
         found
     }
 
+    /// The slots relative to `first`, which is not after any of them.
+    pub(crate) fn counted_from(mut self, first: usize) -> Self {
+        self.slots[..self.len]
+            .iter_mut()
+            .for_each(|slot| *slot -= first);
+        self
+    }
+
     pub(crate) fn as_slice(&self) -> &[usize] {
         &self.slots[..self.len]
     }

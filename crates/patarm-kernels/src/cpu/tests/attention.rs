@@ -413,3 +413,53 @@ fn no_queries_are_no_work() {
     assert!(case.compute(&Cpu::new(2))[0].is_empty());
     assert_eq!(case.gradients(&Cpu::new(2), &[])[1], [0.0; 12]);
 }
+
+#[test]
+fn random_forests_equal_plain_softmax_and_their_own_rows() {
+    let cpus = [Cpu::new(2), Cpu::portable(1)];
+    for seed in 0..30 {
+        let below = |n: usize, what: u64| random::below(n, seed, &[what]);
+        let segments: Vec<_> = (0..1 + below(7, 0) as u64)
+            .map(|n| {
+                let parent = below(n as usize + 1, 10 + n).checked_sub(1);
+                (parent, 1 + below(90, 20 + n))
+            })
+            .collect();
+        let (plan, slots) = forest(&segments);
+        let kv_heads = 1 + below(3, 1);
+        let heads = (kv_heads * (1 + below(4, 2)), kv_heads);
+        let case = Case::new(plan, slots, heads, 2 * (1 + below(40, 3)));
+        let expected = reference(&case.wide(), &case.plan, case.shape);
+        let d_out = values(case.q.len(), 5);
+        let slopes = reference_gradients(&case.wide(), &case.plan, case.shape, &wide(&d_out));
+        for cpu in &cpus {
+            let found = case.compute(cpu);
+            assert_close(&found[0], &expected[0], 2e-6);
+            assert_close(&found[1], &expected[1], 2e-6);
+            let gradients = case.gradients(cpu, &d_out);
+            for which in 0..3 {
+                assert_close(&gradients[which], &slopes[which], 5e-6);
+            }
+            // Each query as a run of its own, the last first.
+            let alone = case.plan.runs.iter().flat_map(|run| {
+                (0..run.len).map(|j| QueryRun {
+                    query: run.query + j,
+                    len: 1,
+                    first_position: run.first_position + j,
+                    ..run.clone()
+                })
+            });
+            let mut runs: Vec<_> = alone.collect();
+            runs.reverse();
+            let alone = Case {
+                q: case.q.clone(),
+                k: case.k.clone(),
+                v: case.v.clone(),
+                plan: AttentionPlan { runs },
+                shape: case.shape,
+            };
+            let bits_of = |found: [Vec<f32>; 2]| found.map(|data| bits(&data));
+            assert!(bits_of(alone.compute(cpu)) == bits_of(found), "seed {seed}");
+        }
+    }
+}

@@ -239,3 +239,35 @@ fn no_rows_are_no_work() {
     cpu.linear_backward_weight(&out, &x, shape, 1.0, &mut d_weight);
     assert_eq!(d_weight.host(), [1.0; 6]);
 }
+
+#[test]
+fn random_shapes_have_right_values_and_rows_that_stand_alone() {
+    let cpus = [Cpu::new(1), Cpu::new(3)];
+    for seed in 0..60 {
+        let below = |n: usize, what: u64| random::below(n, seed, &[what]);
+        let (tokens, input, output) = (1 + below(150, 0), 1 + below(1200, 1), 1 + below(70, 2));
+        let (x, weight) = (values(tokens * input, 1), values(output * input, 2));
+        let expected = reference(&wide(&x), &wide(&weight), (tokens, input, output));
+        let compute = |cpu: &Cpu, first: usize, tokens: usize| {
+            let x = cpu.upload(&x[first * input..][..tokens * input]);
+            let mut out = cpu.alloc(tokens * output);
+            let shape = LinearShape {
+                tokens,
+                input,
+                output,
+            };
+            let target = (&mut out, Update::Set);
+            cpu.linear(&x, &cpu.upload(&weight), None, shape, 1.0, target);
+            out.host().to_vec()
+        };
+        let all = compute(&cpus[0], 0, tokens);
+        assert_close(&all, &expected, 3e-6);
+        assert!(bits(&all) == bits(&compute(&cpus[1], 0, tokens)));
+        let row = below(tokens, 3);
+        let one = compute(&cpus[1], row, 1);
+        assert!(
+            bits(&one) == bits(&all[row * output..][..output]),
+            "seed {seed}"
+        );
+    }
+}
