@@ -55,7 +55,7 @@ fn inspect(file: &str, format: Option<&str>, global: &Global) -> anyhow::Result<
     let mut reader = open(file, format, OnError::Skip)?;
     let mut inspector = Inspector::new();
     for comparison in reader.by_ref() {
-        inspector.add(&comparison.map_err(refused)?);
+        inspector.add(&comparison.map_err(|error| refused(&error))?);
     }
     let data = inspector.finish();
     let Skipped { count, examples } = reader.skipped();
@@ -112,7 +112,7 @@ fn convert(
     let to: OutputFormat = to.parse().map_err(|problem| usage("--to", problem))?;
     let mut reader = open(file, format, OnError::Fail)?;
     let comparisons = collect(&mut reader)?;
-    let written = write_comparisons(out, to, &comparisons).map_err(coded)?;
+    let written = write_comparisons(out, to, &comparisons).map_err(|error| coded(&error))?;
     let report = ConvertReport {
         version: 1,
         out,
@@ -147,9 +147,11 @@ struct MixReport<'a> {
 
 fn mix(recipe: &Path, out: &Path, global: &Global) -> anyhow::Result<()> {
     let folder = recipe.parent().unwrap_or(Path::new(""));
-    let parsed = MixRecipe::from_file(recipe).map_err(coded)?;
-    let (comparisons, sources) = mix_sources(&parsed, folder, OnError::Fail).map_err(coded)?;
-    let written = write_comparisons(out, OutputFormat::Native, &comparisons).map_err(coded)?;
+    let parsed = MixRecipe::from_file(recipe).map_err(|error| coded(&error))?;
+    let (comparisons, sources) =
+        mix_sources(&parsed, folder, OnError::Fail).map_err(|error| coded(&error))?;
+    let written = write_comparisons(out, OutputFormat::Native, &comparisons)
+        .map_err(|error| coded(&error))?;
     let report = MixReport {
         version: 1,
         out,
@@ -194,11 +196,11 @@ fn separate(
     for reference in against {
         references
             .add_file(&local(reference)?, &ReadOptions::default())
-            .map_err(coded)?;
+            .map_err(|error| coded(&error))?;
     }
     let comparisons = collect(&mut open(file, None, OnError::Fail)?)?;
     let (kept, result) = decontaminate(comparisons, &references);
-    write_comparisons(out, OutputFormat::Native, &kept).map_err(coded)?;
+    write_comparisons(out, OutputFormat::Native, &kept).map_err(|error| coded(&error))?;
     let reference_texts = references.num_texts();
     let report = DecontaminateReport {
         version: 1,
@@ -233,17 +235,19 @@ fn open(file: &str, format: Option<&str>, on_error: OnError) -> anyhow::Result<C
         on_error,
         ..ReadOptions::default()
     };
-    ComparisonReader::open(&local(file)?, &options).map_err(refused)
+    ComparisonReader::open(&local(file)?, &options).map_err(|error| refused(&error))
 }
 
 fn collect(reader: &mut ComparisonReader) -> anyhow::Result<Vec<Comparison>> {
-    reader.collect::<Result<_, _>>().map_err(refused)
+    reader
+        .collect::<Result<_, _>>()
+        .map_err(|error| refused(&error))
 }
 
 /// The file itself, or its copy from the hub.
 fn local(source: &str) -> anyhow::Result<PathBuf> {
     match HubFile::parse(source).map_err(|error| usage("data", error))? {
-        Some(address) => fetch(&address).map_err(coded),
+        Some(address) => fetch(&address).map_err(|error| coded(&error)),
         None => Ok(PathBuf::from(source)),
     }
 }
@@ -252,13 +256,13 @@ fn usage(what: &str, problem: impl std::fmt::Display) -> anyhow::Error {
     failure(Code::Usage, format!("{what}: {problem}"))
 }
 
-fn refused(error: ReadError) -> anyhow::Error {
+fn refused(error: &ReadError) -> anyhow::Error {
     failure(Code::Data, error.to_string())
 }
 
 /// A recipe that makes no sense is wrong usage, a hub that does not answer a
 /// remote failure; everything else is about the data.
-fn coded(error: Error) -> anyhow::Error {
+fn coded(error: &Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::Recipe => failure(Code::Usage, error.to_string()),
         ErrorKind::Hub => failure(Code::Remote, error.to_string()),

@@ -1,0 +1,48 @@
+//! `patarm bench` reports every number it promises.
+
+use crate::support::{fail, report, succeed, tiny};
+
+#[test]
+fn training_and_scoring_of_a_tiny_model() {
+    let model = tiny("tiny-llama");
+    for (what, tokens) in [("train", 4 * 256), ("score", 16 * 256)] {
+        let found = report(&["bench", what, "--model", &model, "--repeats", "2"]);
+        assert_eq!(found["what"], what);
+        assert_eq!(found["repeats"], 2);
+        assert_eq!(found["tokens"], tokens);
+        for field in [
+            "seconds",
+            "tokens_per_s",
+            "flop_per_s",
+            "model_flops_utilisation",
+        ] {
+            assert!(
+                found[field].as_f64().is_some_and(|value| value > 0.0),
+                "{field}: {found}"
+            );
+        }
+        let product = found["tokens_per_s"]
+            .as_f64()
+            .zip(found["seconds"].as_f64());
+        let counted = product.map_or(0.0, |(rate, seconds)| rate * seconds);
+        assert!((counted - f64::from(tokens)).abs() < 1e-3, "{found}");
+        assert!(found["row_ratio"].is_null(), "rows share nothing");
+    }
+    assert!(succeed(&["bench", "score", "--model", &model, "--repeats", "1"]).contains("tokens/s"));
+}
+
+#[test]
+fn a_model_with_too_few_positions_is_refused() {
+    fail(
+        4,
+        &["tokens"],
+        &[
+            "bench",
+            "rollout",
+            "--model",
+            &tiny("tiny-llama"),
+            "--repeats",
+            "1",
+        ],
+    );
+}

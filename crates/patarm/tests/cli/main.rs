@@ -1,0 +1,10 @@
+//! The program as a user runs it: arguments in; standard output, standard error
+//! and exit code out.
+
+mod bench;
+mod data;
+mod documentation;
+mod exit_codes;
+mod goldens;
+mod model;
+mod support;
