@@ -33,6 +33,19 @@ impl FormatFault {
         Self::Truncated,
     ];
 
+    /// The name used in files and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MissingTag => "missing_tag",
+            Self::TagOrder => "tag_order",
+            Self::ScoreAbsent => "score_absent",
+            Self::ScoreNotNumber => "score_not_number",
+            Self::ScoreOutOfRange => "score_out_of_range",
+            Self::Truncated => "truncated",
+        }
+    }
+
     /// Whether the tags themselves are broken (format reward −1.5) rather than
     /// only the score (−1.0). Source: method section 4.3, recalled.
     #[must_use]

@@ -19,7 +19,7 @@ use patarm_models::{Decoder, TargetStatistics};
 use patarm_reward::advantage::ZeroVarianceCounts;
 use patarm_reward::embedded::{JudgeSampling, StopAt};
 use patarm_reward::judgement::FormatFault;
-use patarm_reward::model::RewardModel;
+use patarm_reward::model::Evaluator;
 
 use crate::batches::batch_indices;
 use crate::error::Error;
@@ -50,8 +50,8 @@ pub struct GrpoData<'a> {
     pub reference: Option<&'a Decoder>,
 }
 
-/// Makes a reward model of the decoder in training, for held-out measurement.
-pub type AsRewardModel<'a> = dyn for<'d> Fn(&'d Decoder) -> Box<dyn RewardModel + 'd> + 'a;
+/// Lets an evaluator measure the decoder in training.
+pub type Measure<'a> = dyn Fn(&Decoder, &dyn Evaluator) -> f64 + 'a;
 
 /// Trains until the stage's last step.
 ///
@@ -61,7 +61,7 @@ pub fn train(
     trainer: &mut Trainer<'_>,
     config: &GrpoConfig,
     data: &GrpoData<'_>,
-    as_model: &AsRewardModel<'_>,
+    measure: &Measure<'_>,
 ) -> Result<(), Error> {
     if data.pairs.is_empty() {
         return Err(Error::Data("there is no labelled pair to learn from".into()));
@@ -73,7 +73,7 @@ pub fn train(
     observer.begin("preference-aware reinforcement", config.steps);
     while trainer.position.step < config.steps {
         step(trainer, config, data)?;
-        measure(trainer, config, as_model)?;
+        keep_best(trainer, config, measure)?;
         trainer.after_step(config.steps)?;
     }
     observer.end();
@@ -332,14 +332,14 @@ fn replay(
 }
 
 /// Held-out accuracy, and the best checkpoint by it.
-fn measure(trainer: &mut Trainer<'_>, config: &GrpoConfig, as_model: &AsRewardModel<'_>) -> Result<(), Error> {
+fn keep_best(trainer: &mut Trainer<'_>, config: &GrpoConfig, measure: &Measure<'_>) -> Result<(), Error> {
     let every = trainer.context.recipe.evaluation.every;
     let step = trainer.position.step;
     let Some(evaluator) = trainer.context.evaluator else { return Ok(()) };
     if every == 0 || !(step.is_multiple_of(every) || step == config.steps) {
         return Ok(());
     }
-    let accuracy = evaluator.evaluate(as_model(&trainer.decoder).as_ref());
+    let accuracy = measure(&trainer.decoder, evaluator);
     trainer.run.metrics(Phase::Grpo, step, &[("held_out_accuracy".to_owned(), accuracy)])?;
     if trainer.position.best_accuracy.is_none_or(|best| accuracy > best) {
         trainer.position.best_accuracy = Some(accuracy);

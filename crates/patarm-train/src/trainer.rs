@@ -44,7 +44,7 @@ impl Position {
 }
 
 /// Writes whatever a checkpoint needs beside weights, such as tokenizer files.
-pub type WriteCompanions = dyn Fn(&Path) -> Result<(), String>;
+pub type WriteCompanions<'a> = dyn Fn(&Path) -> Result<(), String> + 'a;
 
 /// Everything that is fixed during a run.
 pub struct TrainerContext<'a> {
@@ -61,7 +61,7 @@ pub struct TrainerContext<'a> {
     /// Held-out measurement.
     pub evaluator: Option<&'a dyn Evaluator>,
     /// Files written beside weights.
-    pub companions: &'a WriteCompanions,
+    pub companions: &'a WriteCompanions<'a>,
 }
 
 /// A model in training.

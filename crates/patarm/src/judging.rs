@@ -23,15 +23,17 @@ const KEY_VARIABLES: [&str; 2] = ["PATARM_API_KEY", "OPENAI_API_KEY"];
 pub(crate) trait Pointwise: PointwiseJudge + RewardModel {}
 impl<T: PointwiseJudge + RewardModel> Pointwise for T {}
 
-/// What to do with a judge once it is there.
-pub(crate) type Use<'a, J> = dyn FnMut(&J) -> anyhow::Result<()> + 'a;
+/// What to do with a pointwise judge once it is there.
+pub(crate) type UsePointwise<'a> = dyn for<'j> FnMut(&'j (dyn Pointwise + 'j)) -> anyhow::Result<()> + 'a;
+/// What to do with a pairwise judge once it is there.
+pub(crate) type UsePairwise<'a> = dyn for<'j> FnMut(&'j (dyn PairwiseJudge + 'j)) -> anyhow::Result<()> + 'a;
 
 /// Opens the judge and hands it to `act`.
 pub(crate) fn with_pointwise(
     options: &JudgeOptions,
     global: &Global,
     observer: &Arc<dyn Observer>,
-    act: &mut Use<'_, dyn Pointwise>,
+    act: &mut UsePointwise<'_>,
 ) -> anyhow::Result<()> {
     if OpenAiTarget::is_remote(&options.model) {
         return act(&remote(options, observer)?);
@@ -54,7 +56,7 @@ pub(crate) fn with_pairwise(
     options: &JudgeOptions,
     global: &Global,
     observer: &Arc<dyn Observer>,
-    act: &mut Use<'_, dyn PairwiseJudge>,
+    act: &mut UsePairwise<'_>,
 ) -> anyhow::Result<()> {
     if OpenAiTarget::is_remote(&options.model) {
         return act(&remote(options, observer)?);
@@ -63,7 +65,7 @@ pub(crate) fn with_pairwise(
     let config = judge_config(options, &loaded)?;
     let completer = EmbeddedCompleter {
         decoder: &loaded.decoder,
-        tokenizer: &loaded.tokenizer,
+        tokenizer: Arc::clone(&loaded.tokenizer),
         limits: EngineLimits::default(),
         name: options.model.clone(),
     };

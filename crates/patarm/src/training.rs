@@ -1,15 +1,15 @@
 //! One training run from recipe to final checkpoint, shared by `train` and `quickstart`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use patarm_eval::pairs::PairsEvaluator;
 use patarm_files::ModelFiles;
-use patarm_models::{Decoder, checkpoint};
+use patarm_models::Decoder;
 use patarm_reward::cold_start::{self, ColdStartRecord};
 use patarm_reward::embedded::{EmbeddedJudge, JudgeSettings, JudgeText, ReadOut};
-use patarm_reward::model::{Evaluator, RewardModel};
+use patarm_reward::model::Evaluator;
 use patarm_reward::observer::Observer;
 use patarm_reward::policy_loss::kl::KlEstimator;
 use patarm_reward::template::JudgeTemplate;
@@ -166,10 +166,10 @@ fn reinforce(
         top_p: config.top_p,
         max_tokens: judge.max_judgement_tokens,
     };
-    let as_model = |decoder| -> Box<dyn RewardModel + '_> {
-        Box::new(EmbeddedJudge { decoder, text, settings, observer: &silent, name: "policy".into() })
+    let measure = |decoder: &Decoder, evaluator: &dyn Evaluator| {
+        evaluator.evaluate(&EmbeddedJudge { decoder, text, settings, observer: &silent, name: "policy".into() })
     };
-    Ok(grpo::train(trainer, config, &data, &as_model)?)
+    Ok(grpo::train(trainer, config, &data, &measure)?)
 }
 
 /// The policy the KL term refers to: the model as it enters the reinforcement.
@@ -269,7 +269,3 @@ fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
-/// Where the final weights of a run are.
-pub(crate) fn final_weights(out: &Path) -> PathBuf {
-    out.join("checkpoints/final").join(checkpoint::WEIGHTS_FILE)
-}

@@ -16,7 +16,7 @@ pub struct EmbeddedCompleter<'a> {
     /// The model.
     pub decoder: &'a Decoder,
     /// Its tokenizer.
-    pub tokenizer: &'a Tokenizer,
+    pub tokenizer: std::sync::Arc<Tokenizer>,
     /// Memory limits.
     pub limits: EngineLimits,
     /// Name for reports.
@@ -27,17 +27,17 @@ impl EmbeddedCompleter<'_> {
     /// Contents are encoded as data: what they spell never becomes a control token.
     fn prompt(&self, request: &CompletionRequest) -> Result<Vec<u32>, CompletionError> {
         let refuse = |error: patarm_text::Error| failed(&error.to_string());
-        let template = ChatTemplate::from_tokenizer(self.tokenizer).map_err(refuse)?;
+        let template = ChatTemplate::from_tokenizer(&self.tokenizer).map_err(refuse)?;
         let options = RenderOptions { enable_thinking: Some(false), ..RenderOptions::for_generation() };
         match template {
-            Some(template) => template.encode(self.tokenizer, &request.prompt, &options).map_err(refuse),
+            Some(template) => template.encode(&self.tokenizer, &request.prompt, &options).map_err(refuse),
             None => self.tokenizer.encode_text(&request.prompt.transcript()).map_err(refuse),
         }
     }
 
     fn generation(&self, request: &CompletionRequest, prompt: Vec<u32>, index: usize) -> GenerationRequest {
         let stops = request.stop.clone();
-        let tokenizer = self.tokenizer.clone();
+        let tokenizer = std::sync::Arc::clone(&self.tokenizer);
         let sampling = SamplingOptions {
             temperature: request.temperature as f32,
             top_k: 0,

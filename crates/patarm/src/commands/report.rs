@@ -1,6 +1,6 @@
 //! `patarm report`.
 
-use patarm_eval::report::load::load_run;
+use patarm_eval::report::load_run;
 use patarm_eval::report::{ReportInput, render_report};
 use patarm_eval::store;
 

@@ -146,7 +146,9 @@ impl Measurement<'_> {
                 lines.push_str(&format!("{record}\n"));
             }
         }
-        let path = self.out.join("samples").join(format!("{name}.jsonl"));
+        let folder = self.out.join("samples");
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{name}.jsonl"));
         Ok(patarm_train::run_directory::write_atomically(&path, lines.as_bytes())?)
     }
 }
@@ -158,7 +160,7 @@ fn first_judgement(reward: &Result<Reward, ItemFault>) -> Result<Reward, ItemFau
 }
 
 fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {
-    let (mut faults, mut all) = (0, 0);
+    let (mut faults, mut all) = (0usize, 0usize);
     for reward in rewards {
         match reward {
             Ok(reward) => {
@@ -175,7 +177,7 @@ fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {
             }
         }
     }
-    if all == 0 { f64::NAN } else { f64::from(faults) / all as f64 }
+    if all == 0 { f64::NAN } else { faults as f64 / all as f64 }
 }
 
 impl Measured {
