@@ -27,7 +27,8 @@ pub(crate) fn man_pages(out: &Path) -> anyhow::Result<()> {
         )
     })?;
     for (name, page) in pages()? {
-        patarm_files::write_atomically(&out.join(name), &page)?;
+        patarm_files::write_atomically(&out.join(name), &page)
+            .map_err(|error| failure(Code::Data, error.to_string()))?;
     }
     output::line(&out.display().to_string())
 }
@@ -78,6 +79,32 @@ mod tests {
         let mut command = Arguments::command();
         command.build();
         assert_described(&command);
+    }
+
+    #[test]
+    fn the_documentation_names_every_command_and_option() {
+        let page = include_str!("../../../../docs/commands.md");
+        let mut command = Arguments::command().disable_help_subcommand(true);
+        command.build();
+        assert_documented(&command, page);
+    }
+
+    fn assert_documented(command: &Command, page: &str) {
+        let name = command.get_name();
+        assert!(page.contains(name), "docs/commands.md does not name {name}");
+        let options = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long());
+        for option in options.filter(|option| !matches!(*option, "help" | "version")) {
+            let option = format!("--{option}");
+            assert!(
+                page.contains(&option),
+                "docs/commands.md does not name {option} of {name}"
+            );
+        }
+        command
+            .get_subcommands()
+            .for_each(|inner| assert_documented(inner, page));
     }
 
     fn assert_described(command: &Command) {

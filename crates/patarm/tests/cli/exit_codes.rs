@@ -287,3 +287,22 @@ fn unusable_mix_recipes() {
         &["data", "mix", &recipe, "--out", &out],
     );
 }
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let folder = tempfile::tempdir().expect("folder");
+    let input = write(folder.path(), "rows.jsonl", "{\"ids\":[1,2]}");
+    let model = tiny("tiny-llama");
+    // A file is in the way of the folder.
+    let beneath = format!("{input}/out");
+    let arguments = [
+        "model", "logprobs", &model, "--input", &input, "--out", &beneath,
+    ];
+    fail(DATA, &[&beneath], &arguments);
+    fail(
+        DATA,
+        &[&input],
+        &["model", "convert", &model, "--out", &beneath],
+    );
+    fail(DATA, &[&beneath], &["man", "--out", &beneath]);
+}

@@ -107,7 +107,7 @@ fn write(
     (out, global): (&Path, &Global),
 ) -> anyhow::Result<()> {
     let staged = stage_beside(out)?;
-    checkpoint::save_model(staged.path(), decoder, &files.config, dtype)?;
+    checkpoint::save_model(staged.path(), decoder, &files.config, dtype).map_err(unwritten)?;
     write_tokenizer(files, staged.path())?;
     let sha256 = pull::sha256_of(&staged.path().join(checkpoint::WEIGHTS_FILE))?;
     publish(staged, out)?;
@@ -130,6 +130,11 @@ fn write(
         return output::json(&report);
     }
     output::line(&format!("{}\nsha256 {}", out.display(), report.sha256))
+}
+
+/// An output that cannot be written says nothing about the model.
+fn unwritten(error: impl std::fmt::Display) -> anyhow::Error {
+    failure(Code::Data, error.to_string())
 }
 
 fn refuse_existing(out: &Path) -> anyhow::Result<()> {
@@ -186,7 +191,9 @@ fn publish(staged: TempDir, out: &Path) -> anyhow::Result<()> {
 fn write_tokenizer(files: &ModelFiles, folder: &Path) -> anyhow::Result<()> {
     match &files.tokenizer {
         TokenizerSource::Files(found) => copy_files(found, folder),
-        TokenizerSource::Gguf(_) => Ok(Tokenizer::open(&files.path)?.save_files(folder)?),
+        TokenizerSource::Gguf(_) => Tokenizer::open(&files.path)?
+            .save_files(folder)
+            .map_err(unwritten),
         TokenizerSource::Missing => {
             output::remark("the model has no tokenizer; only config.json and weights are written");
             Ok(())

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use patarm_files::AtomicFile;
 
+use crate::exit::{Code, failure};
 use crate::output;
 
 /// A destination of lines.
@@ -18,7 +19,7 @@ impl Sink {
     pub(super) fn create(out: Option<&Path>) -> anyhow::Result<Self> {
         Ok(match out {
             None => Self::Stdout,
-            Some(path) => Self::File(AtomicFile::create(path)?),
+            Some(path) => Self::File(AtomicFile::create(path).map_err(|error| refused(&error))?),
         })
     }
 
@@ -27,8 +28,8 @@ impl Sink {
         match self {
             Self::Stdout => output::line(line),
             Self::File(file) => {
-                file.write(line.as_bytes())?;
-                Ok(file.write(b"\n")?)
+                let written = file.write(line.as_bytes()).and_then(|()| file.write(b"\n"));
+                written.map_err(|error| refused(&error))
             }
         }
     }
@@ -37,7 +38,12 @@ impl Sink {
     pub(super) fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Stdout => Ok(()),
-            Self::File(file) => Ok(file.commit()?),
+            Self::File(file) => file.commit().map_err(|error| refused(&error)),
         }
     }
+}
+
+/// An output that cannot be written says nothing about the model.
+fn refused(error: &patarm_files::Error) -> anyhow::Error {
+    failure(Code::Data, error.to_string())
 }
