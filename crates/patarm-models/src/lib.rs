@@ -23,6 +23,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod shape;
 pub mod targets;
+pub mod tree;
 
 pub use adapter::LoraConfig;
 pub use decoder::{ActivationPolicy, Decoder, ForwardOptions, Saved};
@@ -35,3 +36,4 @@ pub use patarm_files as files;
 pub use patarm_kernels as kernels;
 pub use shape::DecoderShape;
 pub use targets::{Target, TargetRows, TargetStatistics};
+pub use tree::{CompletionTargets, TreeBuilder};

@@ -11,7 +11,7 @@ mod judge;
 mod text;
 
 pub use completer::EmbeddedCompleter;
-pub use judge::{EmbeddedJudge, JudgeSettings, ReadOut, Splice, outcome_logprobs};
+pub use judge::{EmbeddedJudge, JudgeSettings, ReadOut, Splice};
 pub use text::{JudgeText, Outcome, Terminator};
 
 use patarm_models::kernels::SamplingOptions;

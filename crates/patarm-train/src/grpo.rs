@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use patarm_models::{Decoder, TargetStatistics};
+use patarm_models::{Decoder, TargetStatistics, TreeBuilder};
 use patarm_reward::advantage::ZeroVarianceCounts;
 use patarm_reward::embedded::{JudgeSampling, StopAt};
 use patarm_reward::judgement::FormatFault;
@@ -23,7 +23,6 @@ use patarm_reward::model::Evaluator;
 
 use crate::batches::batch_indices;
 use crate::error::Error;
-use crate::judged_forest::TreeBuilder;
 use crate::judgement_batch::{BatchLoss, EncodedJudgement, TokenWeights, accumulate, score_range};
 use crate::pair_loss::{Denominator, FrozenPair, LossReport, PairReport, PlacedJudgement, freeze, judgement_loss};
 use crate::parsing::read_judgement;
@@ -247,7 +246,7 @@ fn place(
             let mut place_one = |(raw, (score, tokens)): (&patarm_reward::embedded::RawJudgement, &Parsed)| {
                 let is_read = config.estimator == ScoreEstimator::Marginal && score.score.is_ok();
                 let branches = if is_read { outcomes.as_slice() } else { &[] };
-                let targets = tree.judgement_with_scores(leaf, &raw.tokens, branches);
+                let targets = tree.branching_completion(leaf, &raw.tokens, branches);
                 PlacedJudgement { targets, score: *score, score_tokens: tokens.clone() }
             };
             each.map(&mut place_one).collect()

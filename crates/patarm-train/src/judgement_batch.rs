@@ -4,12 +4,11 @@
 
 use std::ops::Range;
 
-use patarm_models::{Decoder, ForwardOptions, Gradients};
+use patarm_models::{Decoder, ForwardOptions, Gradients, TreeBuilder};
 use patarm_reward::embedded::{JudgeText, StopAt};
 use patarm_reward::cold_start::ColdStartRecord;
 
 use crate::error::Error;
-use crate::judged_forest::TreeBuilder;
 
 /// A judgement to imitate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +104,7 @@ pub fn accumulate(
         let (mut tree, mut ranges, mut taken) = (TreeBuilder::default(), Vec::new(), 0);
         while taken < rest.len() && (taken == 0 || tree.num_tokens() < micro_batch_tokens) {
             let leaf = tree.path(&rest[taken].prompt);
-            ranges.push(tree.judgement(leaf, &rest[taken].tokens).text);
+            ranges.push(tree.completion(leaf, &rest[taken].tokens).text);
             taken += 1;
         }
         let (forest, targets) = tree.finish();

@@ -10,7 +10,6 @@
 pub mod batches;
 pub mod error;
 pub mod grpo;
-pub mod judged_forest;
 pub mod judgement_batch;
 pub mod lengths;
 pub mod pair_loss;

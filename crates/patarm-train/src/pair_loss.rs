@@ -4,7 +4,7 @@
 //! rewards, means, deviations and old probabilities. Later passes over the same
 //! rollouts move only the new log-probabilities.
 
-use patarm_models::TargetStatistics;
+use patarm_models::{CompletionTargets, TargetStatistics};
 use patarm_reward::advantage::{AdvantageConfig, group_advantages};
 use patarm_reward::judgement::FormatFault;
 use patarm_reward::par::{ParOutcome, ParScore, par};
@@ -13,14 +13,13 @@ use patarm_reward::policy_loss::outcome::{Outcomes, outcome_loss};
 use patarm_reward::policy_loss::{TokenBatch, policy_loss};
 
 use crate::error::Error;
-use crate::judged_forest::JudgementTargets;
 use crate::recipe::{GrpoConfig, ScoreEstimator};
 
 /// A parsed judgement with the targets it has in a forest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacedJudgement {
     /// Its targets.
-    pub targets: JudgementTargets,
+    pub targets: CompletionTargets,
     /// Its score as the reward rule sees it. With the marginal estimator the
     /// judgement ends before its score, and this says whether the text so far is sound.
     pub score: ParScore,
@@ -103,7 +102,7 @@ fn old_logprobs(judgement: &PlacedJudgement, statistics: &TargetStatistics) -> V
 /// Log-probability of every score branch of a judgement.
 fn score_logprobs(judgement: &PlacedJudgement, statistics: &TargetStatistics) -> Vec<f64> {
     let sum = |branch: &std::ops::Range<usize>| branch.clone().map(|n| f64::from(statistics.logprob(n))).sum();
-    judgement.targets.scores.iter().map(sum).collect()
+    judgement.targets.branches.iter().map(sum).collect()
 }
 
 /// Probability of every score branch; empty for a broken judgement.
@@ -267,7 +266,7 @@ pub fn judgement_loss(
         };
         let loss = outcome_loss(&outcomes, config.loss.clip, denominator.value).map_err(refuse)?;
         // The log-probability of a score is the sum over its tokens.
-        for (branch, derivative) in placed.targets.scores.iter().zip(&loss.d_logprobs) {
+        for (branch, derivative) in placed.targets.branches.iter().zip(&loss.d_logprobs) {
             branch.clone().for_each(|target| d_logprobs[target] += *derivative as f32);
         }
         report.loss += loss.loss;

@@ -76,6 +76,7 @@ struct AllMeasured {
     zero_shot: Measured,
     cold_start: Measured,
     trained: Measured,
+    votes_4: f64,
     spliced: f64,
     model_sha256: Option<String>,
     num_training_pairs: usize,
@@ -95,12 +96,14 @@ fn train_and_measure(prepared: Prepared, out: &Path, observer: &dyn Observer) ->
         max_tokens: prepared.recipe.judge.max_judgement_tokens,
     };
     let zero_shot = measurement.few(&prepared.decoder, "zero_shot")?;
-    let (mut cold_start, mut trained, mut spliced) = (None, None, f64::NAN);
+    let (mut cold_start, mut trained) = (None, None);
+    let (mut votes_4, mut spliced) = (f64::NAN, f64::NAN);
     let mut after_stage = |phase: Phase, decoder: &Decoder| -> anyhow::Result<()> {
         match phase {
-            Phase::ColdStart => cold_start = Some(measurement.all(decoder, ("cold_start", 1))?),
+            Phase::ColdStart => cold_start = Some(measurement.all(decoder, "cold_start")?),
             Phase::Grpo => {
-                trained = Some(measurement.all(decoder, ("trained", 4))?);
+                trained = Some(measurement.all(decoder, "trained")?);
+                votes_4 = measurement.votes_4(decoder)?;
                 spliced = measurement.spliced(decoder)?;
             }
         }
@@ -113,6 +116,7 @@ fn train_and_measure(prepared: Prepared, out: &Path, observer: &dyn Observer) ->
         zero_shot,
         cold_start: cold_start.ok_or_else(missing)?,
         trained: trained.ok_or_else(missing)?,
+        votes_4,
         spliced,
         model_sha256,
         num_training_pairs,
@@ -134,7 +138,7 @@ fn outcome(measured: &AllMeasured, options: &Quickstart, (seconds, report): (f64
         accuracy_interval: trained.interval(),
         gain: difference.0,
         gain_interval: difference.1,
-        accuracy_votes_4: trained.votes,
+        accuracy_votes_4: measured.votes_4,
         accuracy_spliced: measured.spliced,
         accuracy_longer_wins: trained.longer_wins(),
         accuracy_by_kind: trained.by_kind(),

@@ -1,7 +1,9 @@
 //! The embedded pointwise judge.
 
+use std::ops::Range;
+
 use patarm_models::kernels::random;
-use patarm_models::{Decoder, Error};
+use patarm_models::{Decoder, Error, ForwardOptions, TreeBuilder};
 use patarm_text::Item;
 use serde::{Deserialize, Serialize};
 
@@ -132,80 +134,46 @@ impl EmbeddedJudge<'_> {
     /// # Errors
     /// Per item, when it does not fit.
     pub fn score_spliced(&self, splices: &[Splice]) -> Vec<Result<f64, ItemFault>> {
-        splices
-            .iter()
-            .map(|splice| self.score_one_spliced(splice))
-            .collect()
-    }
-
-    fn score_one_spliced(&self, splice: &Splice) -> Result<f64, ItemFault> {
-        let engine_fault = |error: crate::error::Error| ItemFault::Engine(error.to_string());
-        let mut prompt = self.text.encode(&splice.item, None).map_err(engine_fault)?;
-        prompt.push(
-            self.text
-                .encode_judgement(&splice.text)
-                .map_err(engine_fault)?,
-        );
-        let logprobs = outcome_logprobs(self.decoder, self.text, &prompt).map_err(model_fault)?;
-        let weights: Vec<f64> = logprobs.iter().map(|logprob| logprob.exp()).collect();
-        let mass: f64 = weights.iter().sum();
-        let total: f64 = weights
-            .iter()
-            .zip(self.text.outcomes())
-            .map(|(p, outcome)| p * outcome.score)
-            .sum();
-        if mass > 0.0 {
-            Ok(total / mass)
-        } else {
-            Err(ItemFault::Unparsed(1))
-        }
-    }
-}
-
-/// Log-probability of every admissible score after a prompt that ends in the
-/// opening score tag.
-///
-/// # Errors
-/// When the prompt does not fit the model.
-pub fn outcome_logprobs(
-    decoder: &Decoder,
-    text: &JudgeText,
-    prompt: &[Vec<u32>],
-) -> Result<Vec<f64>, Error> {
-    use patarm_models::targets::{Target, TargetRows};
-    use patarm_models::{Forest, ForwardOptions};
-    let mut forest = Forest::new();
-    let mut leaf = None;
-    for segment in prompt {
-        leaf = Some(forest.add(leaf, segment));
-    }
-    let Some(leaf) = leaf else {
-        return Ok(Vec::new());
-    };
-    let mut targets = TargetRows::new();
-    let mut spans = Vec::new();
-    for outcome in text.outcomes() {
-        let start = targets.len();
-        targets.push(Target {
-            row: forest.last_row(leaf),
-            ids: vec![outcome.tokens[0]],
-        });
-        if outcome.tokens.len() > 1 {
-            let branch = forest.add(Some(leaf), &outcome.tokens[..outcome.tokens.len() - 1]);
-            for (offset, id) in outcome.tokens[1..].iter().enumerate() {
-                targets.push(Target {
-                    row: forest.row(branch, offset),
-                    ids: vec![*id],
-                });
+        let mut results = Vec::with_capacity(splices.len());
+        for chunk in splices.chunks(SPLICES_PER_FORWARD) {
+            match self.score_chunk(chunk) {
+                Ok(scores) => results.extend(scores.into_iter().map(|score| score.ok_or(ItemFault::Unparsed(1)))),
+                Err(fault) => results.extend(chunk.iter().map(|_| Err(fault.clone()))),
             }
         }
-        spans.push(start..targets.len());
+        results
     }
-    let saved = decoder.forward(&forest, &ForwardOptions::default())?;
-    let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
-    let sum = |span: std::ops::Range<usize>| span.map(|n| f64::from(statistics.logprob(n))).sum();
-    Ok(spans.into_iter().map(sum).collect())
+
+    fn score_chunk(&self, splices: &[Splice]) -> Result<Vec<Option<f64>>, ItemFault> {
+        let refuse = |error: crate::error::Error| ItemFault::Engine(error.to_string());
+        let outcomes: Vec<&[u32]> = self.text.outcomes().iter().map(|outcome| outcome.tokens.as_slice()).collect();
+        let (mut tree, mut placed) = (TreeBuilder::default(), Vec::new());
+        for splice in splices {
+            let leaf = tree.path(&self.text.encode(&splice.item, None).map_err(refuse)?);
+            let tokens = self.text.encode_judgement(&splice.text).map_err(refuse)?;
+            placed.push(tree.branching_completion(leaf, &tokens, &outcomes).branches);
+        }
+        let (forest, targets) = tree.finish();
+        let saved = self.decoder.forward(&forest, &ForwardOptions::default()).map_err(|error| fault_of(&error))?;
+        let statistics = self.decoder.target_statistics(&saved.hidden, &targets, 1.0);
+        let probability = |branch: Range<usize>| branch.map(|n| f64::from(statistics.logprob(n))).sum::<f64>().exp();
+        let expectations = placed.into_iter().map(|branches| {
+            let probabilities: Vec<f64> = branches.into_iter().map(probability).collect();
+            self.expected_score(&probabilities)
+        });
+        Ok(expectations.collect())
+    }
+
+    /// Mean of the admissible scores under their renormalised probabilities.
+    fn expected_score(&self, probabilities: &[f64]) -> Option<f64> {
+        let mass: f64 = probabilities.iter().sum();
+        let total: f64 = probabilities.iter().zip(self.text.outcomes()).map(|(p, outcome)| p * outcome.score).sum();
+        (mass > 0.0).then(|| total / mass)
+    }
 }
+
+/// Splices computed in one forward.
+const SPLICES_PER_FORWARD: usize = 32;
 
 impl PointwiseJudge for EmbeddedJudge<'_> {
     fn judge(
@@ -270,10 +238,6 @@ impl EmbeddedJudge<'_> {
         }
         Ok(judgements)
     }
-}
-
-fn model_fault(error: Error) -> ItemFault {
-    fault_of(&error)
 }
 
 fn fault_of(error: &Error) -> ItemFault {

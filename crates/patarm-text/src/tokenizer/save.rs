@@ -1,57 +1,84 @@
-//! Writing a tokenizer as the files of a model folder.
+//! Writing the tokenizer of a GGUF file as the files of a model folder.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use tokenizers::models::ModelWrapper;
 
-use super::Tokenizer;
 use super::added::AddedToken;
-use super::decode::Vocabulary;
+use super::{GgufParts, Tokenizer};
 use crate::error::{Error, ErrorKind, Result};
 
-impl Tokenizer {
+impl GgufParts {
     /// Writes `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`
     /// into an existing folder, as other tools read them and [`Tokenizer::open`]
     /// reads them back: the same ids, special tokens and chat template.
     ///
-    /// Meant for tokenizers without such files of their own, those of GGUF files.
-    /// A model's own files say more (normalisers that change decoding, say); where
-    /// they exist, copy them.
-    ///
     /// # Errors
-    /// When a file cannot be written; each one is then whole or absent.
+    /// When the parts are no usable tokenizer, or a file cannot be written; each
+    /// one is then whole or absent.
     pub fn save_files(&self, folder: &Path) -> Result<()> {
-        write_json(&folder.join("tokenizer.json"), &self.to_json()?)?;
-        write_json(&folder.join("tokenizer_config.json"), &self.config_json())?;
+        let tokenizer = Tokenizer::from_gguf_parts(self.clone())?;
+        write_json(
+            &folder.join("tokenizer.json"),
+            &self.tokenizer_json(&tokenizer)?,
+        )?;
+        write_json(
+            &folder.join("tokenizer_config.json"),
+            &tokenizer.config_json(),
+        )?;
         write_json(
             &folder.join("generation_config.json"),
-            &self.generation_json(),
+            &tokenizer.generation_json(),
         )
     }
 
-    /// The `tokenizer.json`, control tokens put back into the vocabulary: readers
-    /// give an added token the id of its vocabulary entry, where it has one.
-    fn to_json(&self) -> Result<Value> {
-        let mut json = serde_json::to_value(&self.plain).map_err(|source| {
+    /// Control tokens stand in the vocabulary too: readers give an added token the
+    /// id of its vocabulary entry, where it has one.
+    fn tokenizer_json(&self, tokenizer: &Tokenizer) -> Result<Value> {
+        let failed = |source: serde_json::Error| {
             Error::with_source(ErrorKind::Tokenizer, "cannot write the tokenizer", source)
-        })?;
-        let mut added: Vec<&AddedToken> = self.added.iter().collect();
+        };
+        let plain = &tokenizer.plain;
+        let mut added: Vec<&AddedToken> = tokenizer.added.iter().collect();
         added.sort_by_key(|token| token.id);
-        if let Some(vocab) = json["model"]["vocab"].as_object_mut() {
-            for token in &added {
-                vocab
-                    .entry(token.text.clone())
-                    .or_insert_with(|| json!(token.id));
-            }
-        }
-        json["added_tokens"] = added.into_iter().map(AddedToken::to_json).collect();
-        if matches!(self.vocabulary, Vocabulary::ByteLevel { .. }) {
-            json["decoder"] = byte_level();
-        }
-        json["post_processor"] = self.post_processor();
-        Ok(json)
+        Ok(json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added.into_iter().map(AddedToken::to_json).collect::<Value>(),
+            "normalizer": serde_json::to_value(plain.get_normalizer()).map_err(failed)?,
+            "pre_tokenizer": serde_json::to_value(plain.get_pre_tokenizer()).map_err(failed)?,
+            "post_processor": tokenizer.post_processor(),
+            "decoder": byte_level(),
+            "model": self.model_json(plain.get_model()),
+        }))
     }
 
+    fn model_json(&self, model: &ModelWrapper) -> Value {
+        let mut vocab = Map::new();
+        for (id, token) in self.tokens.iter().enumerate() {
+            // The first of several entries with the same text keeps it.
+            vocab.entry(token.as_str()).or_insert_with(|| json!(id));
+        }
+        let pairs = self.merges.iter().filter_map(|merge| merge.split_once(' '));
+        let ignore_merges = matches!(model, ModelWrapper::BPE(bpe) if bpe.ignore_merges);
+        json!({
+            "type": "BPE",
+            "dropout": null,
+            "unk_token": null,
+            "continuing_subword_prefix": null,
+            "end_of_word_suffix": null,
+            "fuse_unk": false,
+            "byte_fallback": false,
+            "ignore_merges": ignore_merges,
+            "vocab": vocab,
+            "merges": pairs.map(|(left, right)| json!([left, right])).collect::<Value>(),
+        })
+    }
+}
+
+impl Tokenizer {
     /// Puts the begin token before every text, where the model wants it.
     fn post_processor(&self) -> Value {
         let bos = self.special.bos.filter(|_| self.special.add_bos);
@@ -122,13 +149,13 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ControlTokens, GgufParts};
+    use super::super::ControlTokens;
     use super::*;
 
     /// Bytes `a`, `b`, a merge of them, control tokens in front and at the end.
-    fn tokenizer(add_bos: bool) -> Tokenizer {
+    fn parts(add_bos: bool) -> GgufParts {
         let tokens = ["<|start|>", "a", "b", "ab", "Ġ", "<think>", "<|im_end|>"];
-        Tokenizer::from_gguf_parts(GgufParts {
+        GgufParts {
             model: "gpt2".into(),
             pre: "qwen2".into(),
             tokens: tokens.map(String::from).to_vec(),
@@ -139,16 +166,15 @@ mod tests {
             pad: None,
             add_bos,
             chat_template: Some("{{ messages }}".into()),
-        })
-        .unwrap()
+        }
     }
 
     #[test]
     fn what_is_saved_is_read_back() {
         for add_bos in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            let original = tokenizer(add_bos);
-            original.save_files(folder.path()).unwrap();
+            parts(add_bos).save_files(folder.path()).unwrap();
+            let original = Tokenizer::from_gguf_parts(parts(add_bos)).unwrap();
             let again = Tokenizer::open(folder.path()).unwrap();
             let text = "<|start|>ab a<think>b<|im_end|>";
             let ids = original.encode_template(text).unwrap();
@@ -173,7 +199,7 @@ mod tests {
     #[test]
     fn other_readers_see_the_same_ids() {
         let folder = tempfile::tempdir().unwrap();
-        tokenizer(true).save_files(folder.path()).unwrap();
+        parts(true).save_files(folder.path()).unwrap();
         let path = folder.path().join("tokenizer.json");
         let reader = tokenizers::Tokenizer::from_file(path).unwrap();
         let ids = |special| {
@@ -190,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_an_error() {
-        let error = tokenizer(false)
+        let error = parts(false)
             .save_files(Path::new("no/such/folder"))
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);

@@ -10,7 +10,6 @@ use patarm_eval::store;
 use patarm_models::Decoder;
 use patarm_models::kernels::random;
 use patarm_reward::embedded::{EmbeddedJudge, JudgeSettings, JudgeText, ReadOut, Splice};
-use patarm_reward::judgement::Judgement;
 use patarm_reward::model::{ItemFault, Reward, RewardModel};
 use patarm_reward::observer::Observer;
 use patarm_text::Comparison;
@@ -19,6 +18,8 @@ use crate::training::pairs_options;
 
 /// Pairs the untrained model is measured on: it rarely finds the format.
 const ZERO_SHOT_PAIRS: usize = 40;
+/// Pairs that voting is measured on: four votes cost four times as much.
+const VOTED_PAIRS: usize = 60;
 /// Judgements of the report's sample.
 const SAMPLES: usize = 12;
 
@@ -36,8 +37,6 @@ pub(super) struct Measurement<'a> {
 pub(super) struct Measured {
     /// With expected scores of one judgement.
     pub(super) evaluated: Evaluated,
-    /// Accuracy of the mean of all sampled votes.
-    pub(super) votes: f64,
     /// Share of judgements without a usable score.
     pub(super) fault_rate: f64,
 }
@@ -63,28 +62,29 @@ impl Measurement<'_> {
     /// Measures a few pairs.
     pub(super) fn few(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
         let few = &self.held_out[..ZERO_SHOT_PAIRS.min(self.held_out.len())];
-        self.measure(decoder, few, (name, 1))
+        self.measure(decoder, few, name)
     }
 
-    /// Measures every held-out pair with `votes` judgements a response.
-    pub(super) fn all(&self, decoder: &Decoder, how: (&str, usize)) -> anyhow::Result<Measured> {
-        self.measure(decoder, self.held_out, how)
+    /// Measures every held-out pair with one judgement a response.
+    pub(super) fn all(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
+        self.measure(decoder, self.held_out, name)
     }
 
-    fn measure(&self, decoder: &Decoder, pairs: &[Comparison], (name, votes): (&str, usize)) -> anyhow::Result<Measured> {
-        let rewards = self.judge(decoder, name, votes).score(&pair_items(pairs));
-        // Every figure but voting@k is of one judgement, so that stages compare.
-        let single: Vec<Result<Reward, ItemFault>> = rewards.iter().map(first_judgement).collect();
-        let expected = self.options(Readout::Expected);
-        let evaluated = pairs_from_rewards(name, pairs, &single, &expected)?;
-        let sampled = pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Votes(votes)))?;
+    /// Accuracy of the mean of four sampled scores, on the first pairs.
+    pub(super) fn votes_4(&self, decoder: &Decoder) -> anyhow::Result<f64> {
+        let few = &self.held_out[..VOTED_PAIRS.min(self.held_out.len())];
+        let rewards = self.judge(decoder, "votes_4", 4).score(&pair_items(few));
+        let evaluated = pairs_from_rewards("votes_4", few, &rewards, &self.options(Readout::Votes(4)))?;
+        store::write_folder(&self.out.join("evaluations/votes_4"), &evaluated)?;
+        Ok(evaluated.result.accuracy.half_credit.value.unwrap_or(f64::NAN))
+    }
+
+    fn measure(&self, decoder: &Decoder, pairs: &[Comparison], name: &str) -> anyhow::Result<Measured> {
+        let rewards = self.judge(decoder, name, 1).score(&pair_items(pairs));
+        let evaluated = pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Expected))?;
         store::write_folder(&self.out.join("evaluations").join(name), &evaluated)?;
         self.keep_samples(name, pairs, &rewards)?;
-        Ok(Measured {
-            evaluated,
-            votes: sampled.result.accuracy.half_credit.value.unwrap_or(f64::NAN),
-            fault_rate: fault_rate(&rewards),
-        })
+        Ok(Measured { evaluated, fault_rate: fault_rate(&rewards) })
     }
 
     fn options(&self, readout: Readout) -> PairsOptions {
@@ -151,12 +151,6 @@ impl Measurement<'_> {
         let path = folder.join(format!("{name}.jsonl"));
         Ok(patarm_train::run_directory::write_atomically(&path, lines.as_bytes())?)
     }
-}
-
-fn first_judgement(reward: &Result<Reward, ItemFault>) -> Result<Reward, ItemFault> {
-    let reward = reward.clone()?;
-    let judgements: Vec<Judgement> = reward.judgements.into_iter().take(1).collect();
-    Ok(Reward { value: reward.value, judgements })
 }
 
 fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use patarm_files::{ModelFiles, StoredType, TokenizerFiles, TokenizerSource};
 use patarm_models::checkpoint;
-use patarm_text::Tokenizer;
+use patarm_text::{ErrorKind, GgufParts};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -191,9 +191,13 @@ fn publish(staged: TempDir, out: &Path) -> anyhow::Result<()> {
 fn write_tokenizer(files: &ModelFiles, folder: &Path) -> anyhow::Result<()> {
     match &files.tokenizer {
         TokenizerSource::Files(found) => copy_files(found, folder),
-        TokenizerSource::Gguf(_) => Tokenizer::open(&files.path)?
-            .save_files(folder)
-            .map_err(unwritten),
+        TokenizerSource::Gguf(found) => {
+            let saved = GgufParts::from(found.as_ref().clone()).save_files(folder);
+            saved.map_err(|error| match error.kind() {
+                ErrorKind::Io => unwritten(error),
+                _ => failure(Code::Model, error.to_string()),
+            })
+        }
         TokenizerSource::Missing => {
             output::remark("the model has no tokenizer; only config.json and weights are written");
             Ok(())

@@ -11,6 +11,7 @@ use patarm_text::Tokenizer;
 use serde::Serialize;
 
 use crate::cli::Global;
+use crate::exit::{Code, failure};
 use crate::output;
 use crate::resolve::{self, Located};
 
@@ -138,7 +139,8 @@ fn tokenizer_facts(files: &ModelFiles, base: &Path) -> anyhow::Result<Option<Tok
     if matches!(files.tokenizer, TokenizerSource::Missing) {
         return Ok(None);
     }
-    let tokenizer = Tokenizer::open(base)?;
+    let tokenizer =
+        Tokenizer::open(base).map_err(|error| failure(Code::Model, error.to_string()))?;
     let fact = |id: u32| TokenFact {
         id,
         text: tokenizer.token_text(id).unwrap_or_default(),

@@ -1,13 +1,14 @@
-//! Judgements as a prefix tree, with the targets a loss looks at.
+//! Sequences with common beginnings as a prefix tree, with the targets a loss looks at.
 //!
-//! Instructions are shared by every pair, a prompt by both sides, a response by
-//! its judgements, a judgement by its score branches: each is computed once.
+//! For a judge, instructions are shared by every pair, a prompt by both sides, a
+//! response by its judgements, a judgement by its score branches: each is computed
+//! once.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use patarm_models::targets::Target;
-use patarm_models::{Forest, SegmentId, TargetRows};
+use crate::forest::{Forest, SegmentId};
+use crate::targets::{Target, TargetRows};
 
 /// A forest under construction in which equal segments below equal parents are one.
 #[derive(Debug, Default)]
@@ -17,20 +18,21 @@ pub struct TreeBuilder {
     targets: TargetRows,
 }
 
-/// Where the targets of one judgement are.
+/// Where the targets of one completion are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JudgementTargets {
-    /// Targets of the judgement's own tokens.
+pub struct CompletionTargets {
+    /// Targets of the completion's own tokens.
     pub text: Range<usize>,
-    /// Targets of each score branch.
-    pub scores: Vec<Range<usize>>,
+    /// Targets of each branch below it.
+    pub branches: Vec<Range<usize>>,
 }
 
 impl TreeBuilder {
     /// Adds a path of shared segments and returns its leaf.
     ///
     /// # Panics
-    /// When the path is empty: a judge prompt never is.
+    /// When the path is empty: a prompt never is.
+    #[expect(clippy::expect_used, reason = "documented as a panic")]
     pub fn path(&mut self, segments: &[Vec<u32>]) -> SegmentId {
         let mut leaf = None;
         for segment in segments {
@@ -45,28 +47,28 @@ impl TreeBuilder {
             };
             leaf = Some(id);
         }
-        leaf.expect("a judge prompt has at least one segment")
+        leaf.expect("a prompt has at least one segment")
     }
 
-    /// Adds one judgement below a prompt, every token a target.
-    pub fn judgement(&mut self, leaf: SegmentId, tokens: &[u32]) -> JudgementTargets {
-        self.judgement_with_scores(leaf, tokens, &[])
+    /// Adds one completion below a prompt, every token a target.
+    pub fn completion(&mut self, leaf: SegmentId, tokens: &[u32]) -> CompletionTargets {
+        self.branching_completion(leaf, tokens, &[])
     }
 
-    /// Adds one judgement and, below its last token, one branch a score.
-    pub fn judgement_with_scores(
+    /// Adds one completion and, below its last token, branches (each non-empty).
+    pub fn branching_completion(
         &mut self,
         leaf: SegmentId,
         tokens: &[u32],
-        scores: &[&[u32]],
-    ) -> JudgementTargets {
+        branches: &[&[u32]],
+    ) -> CompletionTargets {
         if tokens.is_empty() {
-            return JudgementTargets::default();
+            return CompletionTargets::default();
         }
         let segment = self.forest.add(Some(leaf), tokens);
         let text = self.targets.push_segment(&self.forest, segment, 0);
-        let scores = scores.iter().map(|score| self.branch(segment, score)).collect();
-        JudgementTargets { text, scores }
+        let branches = branches.iter().map(|branch| self.branch(segment, branch)).collect();
+        CompletionTargets { text, branches }
     }
 
     /// A branch is its first token, read at the parent, and the rest below it.
@@ -109,10 +111,10 @@ mod tests {
         let right = tree.path(&[vec![1, 2], vec![3], vec![5, 6]]);
         assert_ne!(left, right);
         assert_eq!(tree.num_tokens(), 6);
-        let first = tree.judgement_with_scores(left, &[7, 8], &[&[9], &[9, 10, 11]]);
+        let first = tree.branching_completion(left, &[7, 8], &[&[9], &[9, 10, 11]]);
         assert_eq!(first.text, 0..2);
-        // A one-token score costs nothing; a three-token one costs two.
-        assert_eq!(first.scores, [2..3, 3..6]);
+        // A one-token branch costs nothing; a three-token one costs two.
+        assert_eq!(first.branches, [2..3, 3..6]);
         assert_eq!(tree.num_tokens(), 6 + 2 + 2);
         let (forest, targets) = tree.finish();
         assert_eq!(targets.len(), 6);
@@ -125,7 +127,7 @@ mod tests {
         for pair in 0..8 {
             for side in 0..2 {
                 let leaf = tree.path(&[vec![1; 60], vec![2 + pair; 400], vec![20 + side; 200]]);
-                (0..8).for_each(|_| drop(tree.judgement(leaf, &[5; 128])));
+                (0..8).for_each(|_| drop(tree.completion(leaf, &[5; 128])));
             }
         }
         let (forest, _) = tree.finish();
