@@ -8,12 +8,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tidy"] => run_tidy(),
         _ => {
             report("usage: cargo xtask tidy");
@@ -34,15 +29,8 @@ fn run_tidy() -> ExitCode {
         report(&finding.to_string());
     }
     let failures = findings.iter().filter(|f| f.is_failure()).count();
-    report(&format!(
-        "tidy: {failures} failures, {} warnings",
-        findings.len() - failures
-    ));
-    if failures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    report(&format!("tidy: {failures} failures, {} warnings", findings.len() - failures));
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[expect(clippy::print_stderr, reason = "this program's output is for people")]

@@ -16,11 +16,8 @@ use std::{
 use source::Source;
 
 /// Exceptions: check, path, reason.
-const ALLOWED: &[(Check, &str, &str)] = &[(
-    Check::Place,
-    "xtask/src/tidy/words.rs",
-    "names the words it looks for",
-)];
+const ALLOWED: &[(Check, &str, &str)] =
+    &[(Check::Place, "xtask/src/tidy/words.rs", "names the words it looks for")];
 
 /// Folders that hold nothing of ours, by path.
 const SKIPPED_FOLDERS: &[&str] = &[
@@ -34,9 +31,7 @@ const SKIPPED_FOLDERS: &[&str] = &[
 ];
 
 /// Files read as text.
-const EXTENSIONS: &[&str] = &[
-    "rs", "toml", "md", "py", "sh", "yml", "yaml", "css", "jinja",
-];
+const EXTENSIONS: &[&str] = &["rs", "toml", "md", "py", "sh", "yml", "yaml", "css", "jinja"];
 
 /// Text files without an extension.
 const NAMES: &[&str] = &["justfile", "run", "fetch-model", "LICENSE"];
@@ -86,20 +81,11 @@ pub(crate) struct Finding {
 impl Finding {
     fn failure(check: Check, source: &Source, line: usize, message: impl Into<String>) -> Self {
         let path = source.path.clone();
-        Self {
-            check,
-            path,
-            line,
-            message: message.into(),
-            is_warning: false,
-        }
+        Self { check, path, line, message: message.into(), is_warning: false }
     }
 
     fn warning(check: Check, source: &Source, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            is_warning: true,
-            ..Self::failure(check, source, line, message)
-        }
+        Self { is_warning: true, ..Self::failure(check, source, line, message) }
     }
 
     /// Whether it must be changed, rather than should be.
@@ -110,18 +96,8 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_warning {
-            "warning"
-        } else {
-            "failure"
-        };
-        let Self {
-            check,
-            path,
-            line,
-            message,
-            ..
-        } = self;
+        let kind = if self.is_warning { "warning" } else { "failure" };
+        let Self { check, path, line, message, .. } = self;
         write!(f, "{path}:{line}: {kind} ({check:?}): {message}")
     }
 }
@@ -149,11 +125,8 @@ fn check_source(source: &Source) -> Vec<Finding> {
 
 /// Takes out what is allowed, and adds a failure for every allowance without use.
 fn without_allowed(found: Vec<Finding>) -> Vec<Finding> {
-    let is_allowed = |f: &Finding| {
-        ALLOWED
-            .iter()
-            .any(|(check, path, _)| *check == f.check && *path == f.path)
-    };
+    let is_allowed =
+        |f: &Finding| ALLOWED.iter().any(|(check, path, _)| *check == f.check && *path == f.path);
     let unused = ALLOWED
         .iter()
         .filter(|(check, path, _)| !found.iter().any(|f| f.check == *check && f.path == *path));
@@ -166,11 +139,7 @@ fn without_allowed(found: Vec<Finding>) -> Vec<Finding> {
             is_warning: false,
         })
         .collect();
-    found
-        .into_iter()
-        .filter(|f| !is_allowed(f))
-        .chain(unused)
-        .collect()
+    found.into_iter().filter(|f| !is_allowed(f)).chain(unused).collect()
 }
 
 fn collect(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> io::Result<()> {
@@ -196,10 +165,8 @@ fn is_text(path: &Path, name: &str) -> bool {
 }
 
 fn slashed(path: &Path) -> String {
-    let parts: Vec<String> = PathBuf::from(path)
-        .iter()
-        .map(|p| p.to_string_lossy().into_owned())
-        .collect();
+    let parts: Vec<String> =
+        PathBuf::from(path).iter().map(|p| p.to_string_lossy().into_owned()).collect();
     parts.join("/")
 }
 
@@ -210,11 +177,8 @@ mod tests {
     #[test]
     fn the_workspace_is_tidy() {
         let findings = check_workspace().expect("the workspace is readable");
-        let failures: Vec<String> = findings
-            .iter()
-            .filter(|f| f.is_failure())
-            .map(Finding::to_string)
-            .collect();
+        let failures: Vec<String> =
+            findings.iter().filter(|f| f.is_failure()).map(Finding::to_string).collect();
         assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
     }
 

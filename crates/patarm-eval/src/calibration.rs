@@ -43,11 +43,7 @@ pub struct ReliabilityBin {
 #[must_use]
 pub fn calibrate(pairs: &[(usize, f64)]) -> Option<Calibration> {
     let half = |parity: usize| -> Vec<f64> {
-        pairs
-            .iter()
-            .filter(|(cluster, _)| cluster % 2 == parity)
-            .map(|&(_, m)| m)
-            .collect()
+        pairs.iter().filter(|(cluster, _)| cluster % 2 == parity).map(|&(_, m)| m).collect()
     };
     let (even, odd) = (half(0), half(1));
     let (for_even, for_odd) = (fit_slope(&odd)?, fit_slope(&even)?);
@@ -65,11 +61,7 @@ pub fn calibrate(pairs: &[(usize, f64)]) -> Option<Calibration> {
             bin.n as f64 / probabilities.len() as f64 * (bin.accuracy - bin.confidence).abs()
         })
         .sum();
-    Some(Calibration {
-        brier,
-        expected_calibration_error,
-        bins,
-    })
+    Some(Calibration { brier, expected_calibration_error, bins })
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -80,17 +72,12 @@ fn sigmoid(x: f64) -> f64 {
 /// `Σ m (1 − σ(a m))`, which falls in `a`; negative slopes are cut to 0, because a
 /// model that is wrong more often than right has no confidence worth stating.
 fn fit_slope(margins: &[f64]) -> Option<f64> {
-    let scale = margins
-        .iter()
-        .fold(0.0f64, |largest, m| largest.max(m.abs()));
+    let scale = margins.iter().fold(0.0f64, |largest, m| largest.max(m.abs()));
     if !(scale > 0.0 && scale.is_finite()) {
         return None;
     }
     let derivative = |slope: f64| {
-        margins
-            .iter()
-            .map(|m| m / scale * (1.0 - sigmoid(slope * m / scale)))
-            .sum::<f64>()
+        margins.iter().map(|m| m / scale * (1.0 - sigmoid(slope * m / scale))).sum::<f64>()
     };
     let (mut low, mut high) = (0.0, MAX_SLOPE);
     for _ in 0..60 {
@@ -108,11 +95,7 @@ fn reliability(probabilities: &[f64]) -> Vec<ReliabilityBin> {
     let mut sums = [(0.0, 0.0, 0usize); NUM_BINS];
     for &p in probabilities {
         let confidence = p.max(1.0 - p);
-        let correct = if p == 0.5 {
-            0.5
-        } else {
-            f64::from(u8::from(p > 0.5))
-        };
+        let correct = if p == 0.5 { 0.5 } else { f64::from(u8::from(p > 0.5)) };
         let place = (confidence - 0.5) * 2.0 * NUM_BINS as f64;
         let bin = &mut sums[(place as usize).min(NUM_BINS - 1)];
         *bin = (bin.0 + confidence, bin.1 + correct, bin.2 + 1);
@@ -156,11 +139,7 @@ mod tests {
         let pairs: Vec<(usize, f64)> = (0..20_000u64)
             .map(|i| {
                 let right = random::draw(2, i) % 10 < 7;
-                let size = if random::draw(1, i).is_multiple_of(2) {
-                    4.0
-                } else {
-                    0.1
-                };
+                let size = if random::draw(1, i).is_multiple_of(2) { 4.0 } else { 0.1 };
                 (i as usize, if right { size } else { -size })
             })
             .collect();

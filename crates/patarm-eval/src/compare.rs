@@ -97,10 +97,8 @@ pub fn compare(
             by_subset.entry(name).or_default().push(pair);
         }
     }
-    let differences: Vec<Difference> = by_subset
-        .values()
-        .map(|pairs| difference(pairs, resampling))
-        .collect();
+    let differences: Vec<Difference> =
+        by_subset.values().map(|pairs| difference(pairs, resampling)).collect();
     let p_values: Vec<f64> = differences.iter().map(|d| d.mcnemar_p).collect();
     let subsets = by_subset
         .keys()
@@ -134,11 +132,7 @@ fn common_pairs<'a>(first: &'a [PairRecord], second: &[PairRecord]) -> Result<Ve
                 record.id
             )));
         }
-        pairs.push(Common {
-            record,
-            first: record.outcome,
-            second: other.outcome,
-        });
+        pairs.push(Common { record, first: record.outcome, second: other.outcome });
     }
     if pairs.is_empty() {
         return Err(Error::bad_input(
@@ -163,11 +157,7 @@ fn difference(pairs: &[&Common<'_>], resampling: Resampling) -> Difference {
             1.0,
         ]
     };
-    let clusters = grouped(
-        pairs
-            .iter()
-            .map(|pair| (pair.record.cluster, credits(pair))),
-    );
+    let clusters = grouped(pairs.iter().map(|pair| (pair.record.cluster, credits(pair))));
     let total = pairs.iter().fold([0.0; 5], |mut sum, pair| {
         sum.iter_mut().zip(credits(pair)).for_each(|(s, c)| *s += c);
         sum
@@ -178,18 +168,11 @@ fn difference(pairs: &[&Common<'_>], resampling: Resampling) -> Difference {
     };
     let values = differences(&total);
     let intervals = cluster_bootstrap(&clusters, resampling, differences);
-    let estimate = |i: usize| Estimate {
-        value: values[i],
-        interval: intervals[i],
-        n: pairs.len(),
-    };
+    let estimate = |i: usize| Estimate { value: values[i], interval: intervals[i], n: pairs.len() };
     let mean = |part: f64| (total[4] > 0.0).then(|| part / total[4]);
     let is_right = |outcome| outcome == Outcome::Right;
     let count = |first: bool, second: bool| {
-        pairs
-            .iter()
-            .filter(|p| is_right(p.first) == first && is_right(p.second) == second)
-            .count()
+        pairs.iter().filter(|p| is_right(p.first) == first && is_right(p.second) == second).count()
     };
     let (only_first, only_second) = (count(true, false), count(false, true));
     Difference {

@@ -71,12 +71,7 @@ impl Histogram {
                 None => outside += 1,
             }
         }
-        Self {
-            low: bins.low,
-            high: bins.high,
-            counts,
-            outside,
-        }
+        Self { low: bins.low, high: bins.high, counts, outside }
     }
 
     /// Width of one bin.
@@ -102,31 +97,15 @@ impl Bins {
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if !(low.is_finite() && high.is_finite()) {
-            return Self {
-                low: 0.0,
-                high: 1.0,
-                count: 1,
-            };
+            return Self { low: 0.0, high: 1.0, count: 1 };
         }
         if values.iter().all(|v| v.fract() == 0.0) && high - low <= 40.0 {
-            return Self {
-                low: low - 0.5,
-                high: high + 0.5,
-                count: (high - low) as usize + 1,
-            };
+            return Self { low: low - 0.5, high: high + 0.5, count: (high - low) as usize + 1 };
         }
         if high - low <= f64::EPSILON * low.abs().max(1.0) {
-            return Self {
-                low: low - 0.5,
-                high: high + 0.5,
-                count: 1,
-            };
+            return Self { low: low - 0.5, high: high + 0.5, count: 1 };
         }
-        Self {
-            low,
-            high,
-            count: 24,
-        }
+        Self { low, high, count: 24 }
     }
 
     fn index(&self, value: f64) -> Option<usize> {
@@ -164,10 +143,7 @@ mod tests {
         let summary = Summary::of(&[4.0, 2.0, 6.0]);
         assert_eq!(summary.mean, Some(4.0));
         assert_eq!(summary.deviation, Some(2.0));
-        assert_eq!(
-            (summary.min, summary.median, summary.max),
-            (Some(2.0), Some(4.0), Some(6.0))
-        );
+        assert_eq!((summary.min, summary.median, summary.max), (Some(2.0), Some(4.0), Some(6.0)));
         assert_eq!(Summary::of(&[]), Summary::default());
         assert_eq!(Summary::of(&[3.0]).deviation, None);
     }
@@ -184,20 +160,14 @@ mod tests {
     #[test]
     fn odd_inputs_still_bin() {
         assert_eq!(Histogram::over(&[], Bins::fitting(&[])).counts, [0]);
-        assert_eq!(
-            Histogram::over(&[0.3; 4], Bins::fitting(&[0.3; 4])).counts,
-            [4]
-        );
+        assert_eq!(Histogram::over(&[0.3; 4], Bins::fitting(&[0.3; 4])).counts, [4]);
         let narrow = Bins::fitting(&[0.0, 1.5]);
         assert_eq!(Histogram::over(&[9.0], narrow).outside, 1);
     }
 
     #[test]
     fn correlation_of_lines() {
-        assert_eq!(
-            correlation(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]),
-            Some(1.0)
-        );
+        assert_eq!(correlation(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]), Some(1.0));
         assert_eq!(correlation(&[(0.0, 1.0), (1.0, -1.0)]), Some(-1.0));
         assert_eq!(correlation(&[(0.0, 1.0), (1.0, 1.0)]), None);
         assert_eq!(correlation(&[]), None);

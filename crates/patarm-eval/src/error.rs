@@ -85,9 +85,7 @@ mod tests {
 
     #[test]
     fn message_names_file_and_line() {
-        let error = Error::bad_input("score is missing")
-            .at_line(3)
-            .in_file(Path::new("s.jsonl"));
+        let error = Error::bad_input("score is missing").at_line(3).in_file(Path::new("s.jsonl"));
         assert_eq!(error.to_string(), "s.jsonl:3: score is missing");
         assert_eq!(error.kind(), ErrorKind::BadInput);
         assert_eq!(Error::bad_input("no pairs").to_string(), "no pairs");

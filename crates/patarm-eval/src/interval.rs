@@ -56,20 +56,14 @@ pub struct Resampling {
 #[must_use]
 pub fn wilson(successes: f64, n: usize) -> Interval {
     if n == 0 {
-        return Interval {
-            low: 0.0,
-            high: 1.0,
-        };
+        return Interval { low: 0.0, high: 1.0 };
     }
     let n = n as f64;
     let p = successes / n;
     let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    Interval {
-        low: (centre - half).max(0.0).min(p),
-        high: (centre + half).min(1.0).max(p),
-    }
+    Interval { low: (centre - half).max(0.0).min(p), high: (centre + half).min(1.0).max(p) }
 }
 
 /// Percentile bootstrap clustered by prompt (B. Efron, "Bootstrap methods",
@@ -98,10 +92,7 @@ pub fn cluster_bootstrap<const K: usize, const S: usize>(
     }
     values.map(|mut kept| {
         kept.sort_by(f64::total_cmp);
-        Some(Interval {
-            low: quantile(&kept, 0.025)?,
-            high: quantile(&kept, 0.975)?,
-        })
+        Some(Interval { low: quantile(&kept, 0.025)?, high: quantile(&kept, 0.975)? })
     })
 }
 
@@ -129,10 +120,7 @@ pub(crate) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const RESAMPLING: Resampling = Resampling {
-        resamples: 2000,
-        seed: 7,
-    };
+    const RESAMPLING: Resampling = Resampling { resamples: 2000, seed: 7 };
 
     fn mean([sum, count]: &[f64; 2]) -> [Option<f64>; 1] {
         [(*count > 0.0).then(|| sum / count)]
@@ -149,13 +137,7 @@ mod tests {
         let interval = wilson(8.0, 10);
         close(interval.low, 0.490_162, 1e-5);
         close(interval.high, 0.943_318, 1e-5);
-        assert_eq!(
-            wilson(0.0, 0),
-            Interval {
-                low: 0.0,
-                high: 1.0
-            }
-        );
+        assert_eq!(wilson(0.0, 0), Interval { low: 0.0, high: 1.0 });
         assert_eq!(wilson(0.0, 20).low, 0.0);
         close(wilson(0.0, 20).high, 0.161_125, 1e-5);
         assert_eq!(wilson(20.0, 20).high, 1.0);
@@ -191,15 +173,11 @@ mod tests {
     /// Ten copies of one outcome in a prompt carry the information of one pair.
     #[test]
     fn clusters_widen_the_interval() {
-        let wide: Vec<[f64; 2]> = (0..40)
-            .map(|i| [10.0 * f64::from(i % 4 != 0), 10.0])
-            .collect();
+        let wide: Vec<[f64; 2]> = (0..40).map(|i| [10.0 * f64::from(i % 4 != 0), 10.0]).collect();
         let narrow: Vec<[f64; 2]> = (0..400).map(|i| [f64::from(i % 4 != 0), 1.0]).collect();
         let width = |clusters: &[[f64; 2]]| {
             let [interval] = cluster_bootstrap(clusters, RESAMPLING, mean);
-            interval
-                .map(|i| i.high - i.low)
-                .expect("there are clusters")
+            interval.map(|i| i.high - i.low).expect("there are clusters")
         };
         let ratio = width(&wide) / width(&narrow);
         close(ratio, 10f64.sqrt(), 0.4);
@@ -210,10 +188,7 @@ mod tests {
         let clusters: Vec<[f64; 2]> = (0..50).map(|i| [f64::from(i).sqrt(), 1.0]).collect();
         let again = cluster_bootstrap(&clusters, RESAMPLING, mean);
         assert_eq!(cluster_bootstrap(&clusters, RESAMPLING, mean), again);
-        let other = Resampling {
-            seed: 8,
-            ..RESAMPLING
-        };
+        let other = Resampling { seed: 8, ..RESAMPLING };
         assert_ne!(cluster_bootstrap(&clusters, other, mean), again);
         assert_eq!(cluster_bootstrap(&[], RESAMPLING, mean), [None]);
     }

@@ -51,16 +51,10 @@ pub(crate) fn each_line(
         let bytes = line.trim_ascii();
         if !bytes.is_empty() {
             let is_terminated = line.ends_with(b"\n");
-            record(Line {
-                bytes,
-                is_terminated,
-            })
-            .map_err(|e| e.at_line(number))?;
+            record(Line { bytes, is_terminated }).map_err(|e| e.at_line(number))?;
         }
     }
-    Err(Error::bad_input(format!(
-        "more than {MAX_LINES} lines; split the file"
-    )))
+    Err(Error::bad_input(format!("more than {MAX_LINES} lines; split the file")))
 }
 
 #[cfg(test)]
@@ -75,14 +69,7 @@ mod tests {
             Ok(())
         })
         .expect("well formed");
-        assert_eq!(
-            seen,
-            [
-                (b"a".to_vec(), true),
-                (b"b".to_vec(), true),
-                (b"c".to_vec(), false)
-            ]
-        );
+        assert_eq!(seen, [(b"a".to_vec(), true), (b"b".to_vec(), true), (b"c".to_vec(), false)]);
 
         let error = each_line(&b"a\n\nb"[..], |line| match line.bytes {
             b"b" => Err(Error::bad_input("no b")),

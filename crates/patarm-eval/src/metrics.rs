@@ -130,11 +130,7 @@ pub fn accuracy(pairs: &[ClusteredOutcome], resampling: Resampling) -> Accuracy 
             }
             _ => wilson(value * units as f64, units),
         });
-        Estimate {
-            value: values[index],
-            interval,
-            n,
-        }
+        Estimate { value: values[index], interval, n }
     };
     let share = |count: f64| (num_pairs > 0).then(|| count / num_pairs as f64);
     Accuracy {
@@ -222,20 +218,9 @@ pub fn accuracy_by_name<'a>(
 /// coins (normal approximation of the binomial distribution).
 #[must_use]
 pub fn coin_baseline(n: usize) -> Estimate {
-    let half = if n == 0 {
-        0.5
-    } else {
-        (1.96 * (0.25 / n as f64).sqrt()).min(0.5)
-    };
-    let interval = Interval {
-        low: 0.5 - half,
-        high: 0.5 + half,
-    };
-    Estimate {
-        value: Some(0.5),
-        interval: Some(interval),
-        n,
-    }
+    let half = if n == 0 { 0.5 } else { (1.96 * (0.25 / n as f64).sqrt()).min(0.5) };
+    let interval = Interval { low: 0.5 - half, high: 0.5 + half };
+    Estimate { value: Some(0.5), interval: Some(interval), n }
 }
 
 /// One scored pair as the length statistics see it. Lengths are in characters.
@@ -270,20 +255,11 @@ pub struct LengthBias {
 pub fn length_bias(pairs: &[LengthPair], resampling: Resampling) -> LengthBias {
     let points: Vec<(f64, f64)> = pairs
         .iter()
-        .flat_map(|p| {
-            [
-                (p.chosen_score, p.chosen_length),
-                (p.rejected_score, p.rejected_length),
-            ]
-        })
+        .flat_map(|p| [(p.chosen_score, p.chosen_length), (p.rejected_score, p.rejected_length)])
         .filter_map(|(score, length)| Some((score?, length as f64)))
         .collect();
     let half_credit = |keep: fn(&LengthPair) -> bool| {
-        let kept: Vec<_> = pairs
-            .iter()
-            .filter(|p| keep(p))
-            .map(|p| p.clustered)
-            .collect();
+        let kept: Vec<_> = pairs.iter().filter(|p| keep(p)).map(|p| p.clustered).collect();
         accuracy(&kept, resampling).half_credit
     };
     LengthBias {
@@ -315,10 +291,7 @@ mod tests {
 
     use super::*;
 
-    const RESAMPLING: Resampling = Resampling {
-        resamples: 200,
-        seed: 3,
-    };
+    const RESAMPLING: Resampling = Resampling { resamples: 200, seed: 3 };
 
     fn independent(outcomes: &[Outcome]) -> Vec<ClusteredOutcome> {
         outcomes
@@ -335,10 +308,7 @@ mod tests {
         assert_eq!(Outcome::of_scores(Some(0.0), Some(-0.0)), Outcome::Tie);
         assert_eq!(Outcome::of_scores(None, Some(1.0)), Outcome::Fault);
         assert_eq!(Outcome::of_scores(Some(1.0), None), Outcome::Fault);
-        assert_eq!(
-            Outcome::of_scores(Some(f64::NAN), Some(1.0)),
-            Outcome::Fault
-        );
+        assert_eq!(Outcome::of_scores(Some(f64::NAN), Some(1.0)), Outcome::Fault);
     }
 
     #[test]
@@ -349,14 +319,8 @@ mod tests {
         assert_eq!(measured.half_credit.value, Some(0.6));
         assert_eq!(measured.strict_without_faults.value, Some(0.5));
         assert_eq!(measured.half_credit_without_faults.value, Some(0.625));
-        assert_eq!(
-            (measured.tie_share, measured.fault_share),
-            (Some(0.2), Some(0.2))
-        );
-        assert_eq!(
-            (measured.strict.n, measured.strict_without_faults.n),
-            (5, 4)
-        );
+        assert_eq!((measured.tie_share, measured.fault_share), (Some(0.2), Some(0.2)));
+        assert_eq!((measured.strict.n, measured.strict_without_faults.n), (5, 4));
         assert_eq!(measured.strict.interval, Some(wilson(2.0, 5)));
     }
 
@@ -367,29 +331,19 @@ mod tests {
         assert_eq!(empty.tie_share, None);
 
         let tied = accuracy(&independent(&[Outcome::Tie; 8]), RESAMPLING);
-        assert_eq!(
-            (tied.strict.value, tied.half_credit.value),
-            (Some(0.0), Some(0.5))
-        );
+        assert_eq!((tied.strict.value, tied.half_credit.value), (Some(0.0), Some(0.5)));
         assert_eq!(tied.half_credit.interval, Some(wilson(4.0, 8)));
 
         let failed = accuracy(&independent(&[Outcome::Fault; 8]), RESAMPLING);
-        assert_eq!(
-            (failed.strict.value, failed.half_credit.value),
-            (Some(0.0), Some(0.5))
-        );
+        assert_eq!((failed.strict.value, failed.half_credit.value), (Some(0.0), Some(0.5)));
         assert_eq!(failed.strict_without_faults.value, None);
         assert_eq!(failed.strict_without_faults.n, 0);
     }
 
     #[test]
     fn certain_sets_keep_an_interval_of_their_prompts() {
-        let pairs: Vec<_> = (0..40)
-            .map(|i| ClusteredOutcome {
-                cluster: i / 4,
-                outcome: Outcome::Right,
-            })
-            .collect();
+        let pairs: Vec<_> =
+            (0..40).map(|i| ClusteredOutcome { cluster: i / 4, outcome: Outcome::Right }).collect();
         let measured = accuracy(&pairs, RESAMPLING);
         assert_eq!(measured.num_prompts, 10);
         assert_eq!(measured.strict.interval, Some(wilson(10.0, 10)));
@@ -434,13 +388,7 @@ mod tests {
     fn coin_baseline_narrows_with_pairs() {
         let interval = coin_baseline(100).interval.expect("always given");
         assert!((interval.low - 0.402).abs() < 1e-9);
-        assert_eq!(
-            coin_baseline(0).interval,
-            Some(Interval {
-                low: 0.0,
-                high: 1.0
-            })
-        );
+        assert_eq!(coin_baseline(0).interval, Some(Interval { low: 0.0, high: 1.0 }));
     }
 
     fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {

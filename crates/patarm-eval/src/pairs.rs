@@ -175,11 +175,8 @@ pub fn pairs_from_rewards(
         )));
     }
     let sides = rewards.chunks_exact(2);
-    let records = pairs
-        .iter()
-        .zip(sides)
-        .map(|(pair, sides)| pair.scored(sides, options.readout))
-        .collect();
+    let records =
+        pairs.iter().zip(sides).map(|(pair, sides)| pair.scored(sides, options.readout)).collect();
     let known = Known {
         model: model_name,
         judgements: JudgementFaults::of_rewards(rewards),
@@ -231,10 +228,8 @@ fn assemble(
     let resampling = options.resampling;
     let outcomes: Vec<ClusteredOutcome> = records.iter().map(PairRecord::clustered).collect();
     let lengths: Vec<LengthPair> = records.iter().map(PairRecord::length_pair).collect();
-    let margins: Vec<(usize, f64)> = records
-        .iter()
-        .filter_map(|r| Some((r.cluster, r.margin()?)))
-        .collect();
+    let margins: Vec<(usize, f64)> =
+        records.iter().filter_map(|r| Some((r.cluster, r.margin()?))).collect();
     let subset_of = |r: &PairRecord| r.subset.clone();
     let task_of = |r: &PairRecord| r.task.map(|task| task.name().to_owned());
     let result = PairsResult {
@@ -263,10 +258,7 @@ fn assemble(
 
 fn skipped(comparisons: &[Comparison]) -> Skipped {
     let count = |label| comparisons.iter().filter(|c| c.label == label).count();
-    Skipped {
-        tie_labels: count(Preference::Tie),
-        unlabelled: count(Preference::Unknown),
-    }
+    Skipped { tie_labels: count(Preference::Tie), unlabelled: count(Preference::Unknown) }
 }
 
 fn by_name(
@@ -274,14 +266,9 @@ fn by_name(
     name: impl Fn(&PairRecord) -> Option<String>,
     resampling: Resampling,
 ) -> BTreeMap<String, Accuracy> {
-    let named: Vec<(String, ClusteredOutcome)> = records
-        .iter()
-        .filter_map(|r| Some((name(r)?, r.clustered())))
-        .collect();
-    accuracy_by_name(
-        named.iter().map(|(name, pair)| (name.as_str(), *pair)),
-        resampling,
-    )
+    let named: Vec<(String, ClusteredOutcome)> =
+        records.iter().filter_map(|r| Some((name(r)?, r.clustered()))).collect();
+    accuracy_by_name(named.iter().map(|(name, pair)| (name.as_str(), *pair)), resampling)
 }
 
 fn score_statistics(records: &[PairRecord]) -> Option<ScoreStatistics> {
@@ -321,10 +308,7 @@ impl PairsEvaluator {
                 "no comparison prefers a side; an evaluation needs at least one labelled pair",
             ));
         }
-        Ok(Self {
-            comparisons,
-            options,
-        })
+        Ok(Self { comparisons, options })
     }
 
     /// The full result, for callers that want more than one number.
@@ -340,10 +324,7 @@ impl Evaluator for PairsEvaluator {
     /// NaN when the model does not answer with one reward an item.
     fn evaluate(&self, model: &dyn RewardModel) -> f64 {
         let evaluated = self.evaluate_fully(model);
-        evaluated
-            .ok()
-            .and_then(|e| e.result.accuracy.half_credit.value)
-            .unwrap_or(f64::NAN)
+        evaluated.ok().and_then(|e| e.result.accuracy.half_credit.value).unwrap_or(f64::NAN)
     }
 
     fn comparisons(&self) -> &[Comparison] {

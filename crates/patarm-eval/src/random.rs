@@ -39,9 +39,6 @@ mod tests {
         for counter in 0..70_000 {
             counts[below(7, 5, counter)] += 1;
         }
-        assert!(
-            counts.iter().all(|&count| count.abs_diff(10_000) < 500),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| count.abs_diff(10_000) < 500), "{counts:?}");
     }
 }

@@ -118,10 +118,7 @@ impl ReportInput {
     /// so that no legend is ambiguous.
     #[must_use]
     pub fn merge(title: &str, inputs: Vec<Self>) -> Self {
-        let mut merged = Self {
-            title: title.to_owned(),
-            ..Self::default()
-        };
+        let mut merged = Self { title: title.to_owned(), ..Self::default() };
         for input in inputs {
             merged.runs.extend(input.runs);
             merged.comparisons.extend(input.comparisons);
@@ -145,18 +142,11 @@ pub fn render_report(input: &ReportInput) -> String {
     let mut page = Page::new(&input.title);
     page.raw(&results::headline(input));
     if !input.notes.is_empty() {
-        let items: String = input
-            .notes
-            .iter()
-            .map(|n| format!("<li>{}</li>", escape(n)))
-            .collect();
+        let items: String = input.notes.iter().map(|n| format!("<li>{}</li>", escape(n))).collect();
         page.section("Notes", &format!("<ul class=\"notes\">{items}</ul>"));
     }
     page.section("Evaluations", &results::table(input));
-    page.section(
-        "Paired comparisons",
-        &results::comparisons(&input.comparisons),
-    );
+    page.section("Paired comparisons", &results::comparisons(&input.comparisons));
     page.section("Learning curves", &curves::section(&input.runs));
     page.section("Scores and margins", &results::distributions(input));
     page.section("Accuracy by subset", &results::subsets(input));

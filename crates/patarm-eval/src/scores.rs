@@ -62,9 +62,7 @@ impl Verdicts {
     #[must_use]
     pub fn combined(&self) -> Option<Preference> {
         let straight = self.straight.map(|v| v.map(Shown::preference));
-        let swapped = self
-            .swapped
-            .map(|v| v.map(|shown| shown.preference().swap()));
+        let swapped = self.swapped.map(|v| v.map(|shown| shown.preference().swap()));
         match (straight, swapped) {
             (Some(one), None) | (None, Some(one)) => one,
             (Some(one), Some(other)) if one? == other? => one,
@@ -148,11 +146,7 @@ impl ScoreTable {
 
     /// Number of comparisons named here that are not among `ids`.
     pub(crate) fn num_rows_without(&self, ids: &[&str]) -> usize {
-        self.entries.len()
-            - ids
-                .iter()
-                .filter(|id| self.entries.contains_key(**id))
-                .count()
+        self.entries.len() - ids.iter().filter(|id| self.entries.contains_key(**id)).count()
     }
 
     /// How the verdicts on `ids` depend on order; `None` without verdicts.
@@ -167,12 +161,8 @@ impl ScoreTable {
         if verdicts.is_empty() {
             return None;
         }
-        let shown: Vec<Shown> = verdicts
-            .iter()
-            .flat_map(|v| [v.straight, v.swapped])
-            .flatten()
-            .flatten()
-            .collect();
+        let shown: Vec<Shown> =
+            verdicts.iter().flat_map(|v| [v.straight, v.swapped]).flatten().flatten().collect();
         let both: Vec<bool> = verdicts
             .iter()
             .filter_map(|v| Some(v.straight??.preference() == v.swapped??.preference().swap()))
@@ -206,11 +196,7 @@ impl ScoreTable {
         match (entry, update) {
             (Entry::Scores(scores), Update::Score(score)) => scores[place] = score,
             (Entry::Verdicts(verdicts), Update::Verdict(shown)) => {
-                let order = if place == 0 {
-                    &mut verdicts.straight
-                } else {
-                    &mut verdicts.swapped
-                };
+                let order = if place == 0 { &mut verdicts.straight } else { &mut verdicts.swapped };
                 *order = Some(shown);
             }
             _ => {
@@ -232,9 +218,7 @@ fn item_id(row: &Map<String, Value>) -> Result<String> {
     match row.get("item") {
         Some(Value::String(id)) => Ok(id.clone()),
         Some(Value::Number(id)) => Ok(id.to_string()),
-        _ => Err(Error::bad_input(
-            "field `item` must be the id of a comparison",
-        )),
+        _ => Err(Error::bad_input("field `item` must be the id of a comparison")),
     }
 }
 
@@ -253,9 +237,7 @@ fn parse_row(row: &Map<String, Value>) -> Result<(usize, Update)> {
             }
             Ok((first, Update::Verdict(parse_verdict(verdict)?)))
         }
-        _ => Err(Error::bad_input(
-            "a row has either a field `score` or a field `verdict`",
-        )),
+        _ => Err(Error::bad_input("a row has either a field `score` or a field `verdict`")),
     }
 }
 
@@ -273,9 +255,7 @@ fn parse_score(score: &Value) -> Result<Option<f64>> {
     match score {
         Value::Null => Ok(None),
         Value::Number(number) if number.as_f64().is_some_and(f64::is_finite) => Ok(number.as_f64()),
-        _ => Err(Error::bad_input(
-            "field `score` must be a finite number or null",
-        )),
+        _ => Err(Error::bad_input("field `score` must be a finite number or null")),
     }
 }
 
@@ -285,9 +265,9 @@ fn parse_verdict(verdict: &Value) -> Result<Option<Shown>> {
         Value::String(word) if word == "first" => Ok(Some(Shown::First)),
         Value::String(word) if word == "second" => Ok(Some(Shown::Second)),
         Value::String(word) if word == "tie" => Ok(Some(Shown::Tie)),
-        _ => Err(Error::bad_input(
-            "field `verdict` must be \"first\", \"second\", \"tie\" or null",
-        )),
+        _ => {
+            Err(Error::bad_input("field `verdict` must be \"first\", \"second\", \"tie\" or null"))
+        }
     }
 }
 
@@ -314,9 +294,7 @@ mod tests {
         ))
         .expect("well formed");
         assert_eq!(table.get("a"), Some(&Entry::Scores([None, Some(3.0)])));
-        let Some(Entry::Verdicts(verdicts)) = table.get("7") else {
-            panic!("no verdicts")
-        };
+        let Some(Entry::Verdicts(verdicts)) = table.get("7") else { panic!("no verdicts") };
         assert_eq!(verdicts.combined(), Some(Preference::Second));
         assert_eq!((table.len(), table.num_rows_without(&["a", "b"])), (2, 1));
     }
@@ -328,30 +306,15 @@ mod tests {
             "line 2: not a JSON object",
         );
         refused("{\"response\": 0, \"score\": 1}", "`item`");
-        refused(
-            "{\"item\": \"a\", \"response\": 2, \"score\": 1}",
-            "`response` must be 0 or 1",
-        );
-        refused(
-            "{\"item\": \"a\", \"response\": 0, \"score\": \"1\"}",
-            "`score`",
-        );
-        refused(
-            "{\"item\": \"a\", \"response\": 0, \"score\": 1e999}",
-            "line 1",
-        );
-        refused(
-            "{\"item\": \"a\", \"response\": 0, \"score\": NaN}",
-            "line 1",
-        );
+        refused("{\"item\": \"a\", \"response\": 2, \"score\": 1}", "`response` must be 0 or 1");
+        refused("{\"item\": \"a\", \"response\": 0, \"score\": \"1\"}", "`score`");
+        refused("{\"item\": \"a\", \"response\": 0, \"score\": 1e999}", "line 1");
+        refused("{\"item\": \"a\", \"response\": 0, \"score\": NaN}", "line 1");
         refused(
             "{\"item\": \"a\", \"first\": 0, \"second\": 0, \"verdict\": null}",
             "same response",
         );
-        refused(
-            "{\"item\": \"a\", \"first\": 0, \"second\": 1, \"verdict\": \"A\"}",
-            "`verdict`",
-        );
+        refused("{\"item\": \"a\", \"first\": 0, \"second\": 1, \"verdict\": \"A\"}", "`verdict`");
         refused("{\"item\": \"a\"}", "either");
         let row = "{\"item\": \"a\", \"response\": 0, \"score\": 1}\n";
         refused(&row.repeat(2), "line 2: item \"a\" has this row twice");
@@ -363,18 +326,9 @@ mod tests {
     fn both_orders_combine() {
         use Shown::{First, Second, Tie};
         let combined = |straight, swapped| Verdicts { straight, swapped }.combined();
-        assert_eq!(
-            combined(Some(Some(First)), Some(Some(Second))),
-            Some(Preference::First)
-        );
-        assert_eq!(
-            combined(Some(Some(First)), Some(Some(First))),
-            Some(Preference::Tie)
-        );
-        assert_eq!(
-            combined(Some(Some(Tie)), Some(Some(Tie))),
-            Some(Preference::Tie)
-        );
+        assert_eq!(combined(Some(Some(First)), Some(Some(Second))), Some(Preference::First));
+        assert_eq!(combined(Some(Some(First)), Some(Some(First))), Some(Preference::Tie));
+        assert_eq!(combined(Some(Some(Tie)), Some(Some(Tie))), Some(Preference::Tie));
         assert_eq!(combined(Some(Some(First)), Some(None)), None);
         assert_eq!(combined(None, Some(Some(First))), Some(Preference::Second));
         assert_eq!(combined(None, None), None);
@@ -392,9 +346,7 @@ mod tests {
             })
             .collect();
         let table = parse(&rows).expect("well formed");
-        let summary = table
-            .order_summary(&["0", "1", "2", "3"])
-            .expect("there are verdicts");
+        let summary = table.order_summary(&["0", "1", "2", "3"]).expect("there are verdicts");
         assert_eq!(summary.consistency, Some(0.0));
         assert_eq!(summary.first_position_share, Some(1.0));
         assert_eq!((summary.num_verdicts, summary.num_both_orders), (8, 4));

@@ -93,9 +93,7 @@ pub fn read_result(path: &Path) -> Result<PairsResult> {
     let text = read_text(path, MAX_RESULT_BYTES)?;
     let value: serde_json::Value = serde_json::from_str(&text)
         .map_err(|e| Error::bad_input(format!("not JSON: {e}")).in_file(path))?;
-    let version = value
-        .get("schema_version")
-        .and_then(serde_json::Value::as_u64);
+    let version = value.get("schema_version").and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(SCHEMA_VERSION)) {
         let found = version.map_or("none".to_owned(), |v| v.to_string());
         let message = format!(
@@ -140,9 +138,7 @@ fn write_synced(
 ) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     content(&mut out)?;
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 fn partial_path(path: &Path) -> PathBuf {

@@ -41,10 +41,7 @@ impl AtomicFile {
         let file = builder
             .tempfile_in(folder_of(target))
             .map_err(|cause| Error::io("create a file beside", target, &cause))?;
-        Ok(Self {
-            target: target.to_owned(),
-            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
-        })
+        Ok(Self { target: target.to_owned(), writer: BufWriter::with_capacity(BUFFER_BYTES, file) })
     }
 
     /// Appends `bytes`.
@@ -52,9 +49,7 @@ impl AtomicFile {
     /// # Errors
     /// When the disk is full or refuses; the file of the final name is untouched.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.writer
-            .write_all(bytes)
-            .map_err(|cause| Error::io("write", &self.target, &cause))
+        self.writer.write_all(bytes).map_err(|cause| Error::io("write", &self.target, &cause))
     }
 
     /// Syncs the content and gives it its final name, replacing a file of that name.
@@ -67,11 +62,8 @@ impl AtomicFile {
             .writer
             .into_inner()
             .map_err(|failed| Error::io("write", &target, failed.error()))?;
-        file.as_file()
-            .sync_all()
-            .map_err(|cause| Error::io("sync", &target, &cause))?;
-        file.persist(&target)
-            .map_err(|failed| Error::io("replace", &target, &failed.error))?;
+        file.as_file().sync_all().map_err(|cause| Error::io("sync", &target, &cause))?;
+        file.persist(&target).map_err(|failed| Error::io("replace", &target, &failed.error))?;
         sync_folder(folder_of(&target))
     }
 }

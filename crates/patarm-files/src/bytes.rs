@@ -28,9 +28,7 @@ impl FileBytes {
     /// When it does not exist, is a folder, or cannot be mapped.
     pub fn map(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|cause| Error::io("open", path, &cause))?;
-        let about = file
-            .metadata()
-            .map_err(|cause| Error::io("read", path, &cause))?;
+        let about = file.metadata().map_err(|cause| Error::io("read", path, &cause))?;
         if !about.is_file() {
             return Err(Error::malformed("this is not a regular file").in_file(path));
         }
@@ -57,10 +55,7 @@ impl FileBytes {
     }
 }
 
-#[expect(
-    unsafe_code,
-    reason = "mapping weights instead of copying them needs this one call"
-)]
+#[expect(unsafe_code, reason = "mapping weights instead of copying them needs this one call")]
 fn map_read_only(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: the map is read-only and private to this type. The one thing that
     // cannot be ruled out here, that another process writes into the file while

@@ -158,20 +158,14 @@ impl ModelConfig {
 
     fn validate(&self) -> Result<()> {
         self.validate_sizes()?;
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(Error::malformed(format!(
                 "`num_attention_heads` ({}) is no multiple of `num_key_value_heads` ({})",
                 self.num_attention_heads, self.num_key_value_heads
             )));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(Error::malformed(format!(
-                "`head_dim` ({}) is odd",
-                self.head_dim
-            )));
+            return Err(Error::malformed(format!("`head_dim` ({}) is odd", self.head_dim)));
         }
         positive("rms_norm_eps", self.rms_norm_eps)?;
         positive("rope_theta", self.rope_theta)?;
@@ -187,11 +181,7 @@ impl ModelConfig {
             ("num_key_value_heads", self.num_key_value_heads, MAX_HEADS),
             ("head_dim", self.head_dim, MAX_HEAD_DIM),
             ("vocab_size", self.vocab_size, MAX_VOCABULARY),
-            (
-                "max_position_embeddings",
-                self.max_position_embeddings,
-                MAX_CONTEXT,
-            ),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_CONTEXT),
         ];
         for (field, size, limit) in sizes {
             if size == 0 {
@@ -238,9 +228,7 @@ impl RopeScaling {
         let context = self.original_max_position_embeddings;
         if context == 0 || context > MAX_CONTEXT {
             let field = "rope_scaling.original_max_position_embeddings";
-            return Err(Error::malformed(format!(
-                "`{field}` ({context}) is out of range"
-            )));
+            return Err(Error::malformed(format!("`{field}` ({context}) is out of range")));
         }
         Ok(())
     }
@@ -250,7 +238,5 @@ fn positive(field: &str, number: f64) -> Result<()> {
     if number.is_finite() && number > 0.0 {
         return Ok(());
     }
-    Err(Error::malformed(format!(
-        "`{field}` is {number}; a positive number was expected"
-    )))
+    Err(Error::malformed(format!("`{field}` is {number}; a positive number was expected")))
 }

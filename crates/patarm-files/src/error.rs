@@ -39,10 +39,7 @@ pub struct Error {
 impl Error {
     /// An error of `kind` described by `context`, a lower-case sentence without full stop.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-        }
+        Self { kind, context: context.into() }
     }
 
     /// What went wrong.
@@ -60,16 +57,12 @@ impl Error {
     pub fn io(action: &str, path: &Path, cause: &io::Error) -> Self {
         let (kind, advice) = match cause.kind() {
             io::ErrorKind::NotFound => (ErrorKind::NotFound, ""),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
-                ErrorKind::StorageFull,
-                "; free some space and try again, no file was replaced",
-            ),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (ErrorKind::StorageFull, "; free some space and try again, no file was replaced")
+            }
             _ => (ErrorKind::Io, ""),
         };
-        Self::new(
-            kind,
-            format!("cannot {action} {}: {cause}{advice}", path.display()),
-        )
+        Self::new(kind, format!("cannot {action} {}: {cause}{advice}", path.display()))
     }
 
     pub(crate) fn malformed(context: impl Into<String>) -> Self {
@@ -77,10 +70,7 @@ impl Error {
     }
 
     pub(crate) fn limit(what: &str, found: impl std::fmt::Display, limit: u64) -> Self {
-        Self::new(
-            ErrorKind::Limit,
-            format!("{what} is {found}, more than the limit of {limit}"),
-        )
+        Self::new(ErrorKind::Limit, format!("{what} is {found}, more than the limit of {limit}"))
     }
 
     pub(crate) fn unsupported(context: impl Into<String>) -> Self {
@@ -88,10 +78,7 @@ impl Error {
     }
 
     pub(crate) fn missing_tensor(name: &str) -> Self {
-        Self::new(
-            ErrorKind::MissingTensor,
-            format!("there is no tensor `{name}`"),
-        )
+        Self::new(ErrorKind::MissingTensor, format!("there is no tensor `{name}`"))
     }
 
     pub(crate) fn shape(context: impl Into<String>) -> Self {

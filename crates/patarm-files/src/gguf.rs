@@ -77,17 +77,8 @@ impl GgufFile {
     /// As [`GgufFile::open`].
     pub fn parse(bytes: FileBytes) -> Result<Self> {
         let header::Header { metadata, tensors } = header::read(bytes.as_slice())?;
-        let index = tensors
-            .iter()
-            .enumerate()
-            .map(|(i, t)| (t.name.clone(), i))
-            .collect();
-        Ok(Self {
-            bytes,
-            metadata,
-            tensors,
-            index,
-        })
+        let index = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
+        Ok(Self { bytes, metadata, tensors, index })
     }
 
     /// The key-value pairs of the header.

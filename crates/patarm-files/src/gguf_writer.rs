@@ -60,10 +60,7 @@ impl GgufWriter {
                 values.len()
             )));
         }
-        let bytes = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Ok(self.tensor_bytes(name, shape, TensorType::F32, bytes))
     }
 
@@ -77,12 +74,7 @@ impl GgufWriter {
         bytes: Vec<u8>,
     ) -> &mut Self {
         let (name, shape) = (name.to_owned(), shape.to_vec());
-        self.tensors.push(PendingTensor {
-            name,
-            shape,
-            tensor_type,
-            bytes,
-        });
+        self.tensors.push(PendingTensor { name, shape, tensor_type, bytes });
         self
     }
 

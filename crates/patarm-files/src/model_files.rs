@@ -112,10 +112,7 @@ pub fn open_model(path: &Path) -> Result<ModelFiles> {
         [only] => open_gguf(only),
         [] => Err(Error::new(
             ErrorKind::NotFound,
-            format!(
-                "{} holds neither config.json nor a .gguf file",
-                path.display()
-            ),
+            format!("{} holds neither config.json nor a .gguf file", path.display()),
         )),
         several => Err(Error::malformed(format!(
             "{} holds {} .gguf files; name the one to open",
@@ -133,12 +130,7 @@ fn open_folder(folder: &Path) -> Result<ModelFiles> {
     }
     let weights = WeightSource::from_safetensors(SafetensorsSet::open_folder(folder)?, &config);
     let tokenizer = tokenizer_files(folder);
-    Ok(ModelFiles {
-        path: folder.to_owned(),
-        config,
-        weights,
-        tokenizer,
-    })
+    Ok(ModelFiles { path: folder.to_owned(), config, weights, tokenizer })
 }
 
 fn open_gguf(path: &Path) -> Result<ModelFiles> {
@@ -150,12 +142,7 @@ fn open_gguf(path: &Path) -> Result<ModelFiles> {
         None => TokenizerSource::Missing,
     };
     let weights = WeightSource::from_gguf(file, &config).map_err(in_file)?;
-    Ok(ModelFiles {
-        path: path.to_owned(),
-        config,
-        weights,
-        tokenizer,
-    })
+    Ok(ModelFiles { path: path.to_owned(), config, weights, tokenizer })
 }
 
 fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -163,10 +150,7 @@ fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(refused)? {
         let path = entry.map_err(refused)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "gguf")
-        {
+        if path.extension().is_some_and(|extension| extension == "gguf") {
             found.push(path);
         }
     }
@@ -212,9 +196,7 @@ impl GgufTokenizer {
             return Ok(None);
         };
         let boolean = |key| Ok(metadata.boolean(key)?.unwrap_or(false));
-        let token_types = metadata
-            .i32s("tokenizer.ggml.token_type")?
-            .unwrap_or_default();
+        let token_types = metadata.i32s("tokenizer.ggml.token_type")?.unwrap_or_default();
         let scores = metadata.f32s("tokenizer.ggml.scores")?.unwrap_or_default();
         for (key, len) in [("token_type", token_types.len()), ("scores", scores.len())] {
             if len != 0 && len != tokens.len() {
@@ -228,10 +210,7 @@ impl GgufTokenizer {
             model: model.to_owned(),
             pre: metadata.string("tokenizer.ggml.pre")?.map(str::to_owned),
             tokens: tokens.to_vec(),
-            merges: metadata
-                .strings("tokenizer.ggml.merges")?
-                .unwrap_or_default()
-                .to_vec(),
+            merges: metadata.strings("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
             token_types: token_types.to_vec(),
             scores: scores.to_vec(),
             bos_token_id: gguf_token_id(metadata, "bos")?,
@@ -241,9 +220,7 @@ impl GgufTokenizer {
             add_bos_token: boolean("tokenizer.ggml.add_bos_token")?,
             add_eos_token: boolean("tokenizer.ggml.add_eos_token")?,
             add_space_prefix: metadata.boolean("tokenizer.ggml.add_space_prefix")?,
-            chat_template: metadata
-                .string("tokenizer.chat_template")?
-                .map(str::to_owned),
+            chat_template: metadata.string("tokenizer.chat_template")?.map(str::to_owned),
         }))
     }
 }

@@ -85,17 +85,8 @@ impl SafetensorsFile {
             .map(|(name, info)| Ok((name, stored_tensor(info, data_start)?)))
             .collect::<Result<BTreeMap<_, _>>>()?;
         check_names(&tensors)?;
-        let metadata = header
-            .metadata()
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
-        Ok(Self {
-            bytes,
-            tensors,
-            metadata,
-        })
+        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(Self { bytes, tensors, metadata })
     }
 
     /// The free text entries of the header (`__metadata__`).
@@ -105,9 +96,7 @@ impl SafetensorsFile {
 
     /// All tensors, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
-        self.tensors
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     /// The tensor called `name`.
@@ -115,9 +104,7 @@ impl SafetensorsFile {
     /// # Errors
     /// When there is none.
     pub fn tensor(&self, name: &str) -> Result<&StoredTensor> {
-        self.tensors
-            .get(name)
-            .ok_or_else(|| Error::missing_tensor(name))
+        self.tensors.get(name).ok_or_else(|| Error::missing_tensor(name))
     }
 
     /// The values of the tensor called `name`, row-major, as `f32`.
@@ -150,11 +137,7 @@ impl SafetensorsFile {
                 values.len()
             )));
         }
-        let bytes = self
-            .bytes
-            .as_slice()
-            .get(tensor.start..tensor.end)
-            .unwrap_or_default();
+        let bytes = self.bytes.as_slice().get(tensor.start..tensor.end).unwrap_or_default();
         conversion.convert(bytes, values);
         Ok(())
     }
@@ -185,18 +168,12 @@ fn read_header(bytes: &[u8]) -> Result<(Metadata, usize)> {
 
 fn check_names(tensors: &BTreeMap<String, StoredTensor>) -> Result<()> {
     if tensors.len() > MAX_TENSORS {
-        return Err(Error::limit(
-            "the number of tensors",
-            tensors.len(),
-            MAX_TENSORS as u64,
-        ));
+        return Err(Error::limit("the number of tensors", tensors.len(), MAX_TENSORS as u64));
     }
     match tensors.keys().map(|name| name.len() as u64).max() {
-        Some(longest) if longest > MAX_NAME_BYTES => Err(Error::limit(
-            "the length of a tensor name",
-            longest,
-            MAX_NAME_BYTES,
-        )),
+        Some(longest) if longest > MAX_NAME_BYTES => {
+            Err(Error::limit("the length of a tensor name", longest, MAX_NAME_BYTES))
+        }
         _ => Ok(()),
     }
 }
@@ -215,12 +192,8 @@ fn stored_tensor(info: &TensorInfo, data_start: usize) -> Result<StoredTensor> {
         shape: info.shape.clone(),
         num_values,
         conversion: Conversion::of(info.dtype),
-        start: data_start
-            .checked_add(info.data_offsets.0)
-            .ok_or_else(overflow)?,
-        end: data_start
-            .checked_add(info.data_offsets.1)
-            .ok_or_else(overflow)?,
+        start: data_start.checked_add(info.data_offsets.0).ok_or_else(overflow)?,
+        end: data_start.checked_add(info.data_offsets.1).ok_or_else(overflow)?,
     })
 }
 
@@ -245,14 +218,13 @@ impl Conversion {
 
 fn each<const N: usize>(bytes: &[u8], values: &mut [f32], convert: fn([u8; N]) -> f32) {
     let (stored, _) = bytes.as_chunks::<N>();
-    values
-        .par_chunks_mut(VALUES_PER_TASK)
-        .zip(stored.par_chunks(VALUES_PER_TASK))
-        .for_each(|(values, stored)| {
+    values.par_chunks_mut(VALUES_PER_TASK).zip(stored.par_chunks(VALUES_PER_TASK)).for_each(
+        |(values, stored)| {
             for (value, bytes) in values.iter_mut().zip(stored) {
                 *value = convert(*bytes);
             }
-        });
+        },
+    );
 }
 
 /// The tensors of a model folder: one file, or all files its index names.
@@ -271,10 +243,7 @@ impl SafetensorsSet {
     pub fn open_file(path: &Path) -> Result<Self> {
         let file = SafetensorsFile::open(path)?;
         let index = file.tensors.keys().map(|name| (name.clone(), 0)).collect();
-        Ok(Self {
-            files: vec![file],
-            index,
-        })
+        Ok(Self { files: vec![file], index })
     }
 
     /// Opens the weights in `folder`: `model.safetensors.index.json` with its
@@ -291,10 +260,7 @@ impl SafetensorsSet {
         if !single.exists() {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!(
-                    "{} holds neither {SINGLE_FILE} nor {INDEX_FILE}",
-                    folder.display()
-                ),
+                format!("{} holds neither {SINGLE_FILE} nor {INDEX_FILE}", folder.display()),
             ));
         }
         Self::open_file(&single)
@@ -302,16 +268,10 @@ impl SafetensorsSet {
 
     fn open_index(folder: &Path, index_path: &Path) -> Result<Self> {
         let object = json::read_object(index_path, MAX_INDEX_BYTES)?;
-        let map = object
-            .get("weight_map")
-            .and_then(|map| map.as_object())
-            .ok_or_else(|| {
-                Error::malformed("`weight_map` should be an object of tensor names and file names")
-            })?;
-        let mut set = Self {
-            files: Vec::new(),
-            index: BTreeMap::new(),
-        };
+        let map = object.get("weight_map").and_then(|map| map.as_object()).ok_or_else(|| {
+            Error::malformed("`weight_map` should be an object of tensor names and file names")
+        })?;
+        let mut set = Self { files: Vec::new(), index: BTreeMap::new() };
         let mut opened = HashMap::new();
         for (tensor, file) in map {
             let file = file.as_str().ok_or_else(|| {
@@ -337,11 +297,7 @@ impl SafetensorsSet {
 
     fn open_shard(&mut self, path: &Path) -> Result<usize> {
         if self.files.len() == MAX_SHARDS {
-            return Err(Error::limit(
-                "the number of files",
-                "larger",
-                MAX_SHARDS as u64,
-            ));
+            return Err(Error::limit("the number of files", "larger", MAX_SHARDS as u64));
         }
         self.files.push(SafetensorsFile::open(path)?);
         Ok(self.files.len() - 1)
@@ -380,10 +336,7 @@ impl SafetensorsSet {
     }
 
     fn file_of(&self, name: &str) -> Result<&SafetensorsFile> {
-        let position = self
-            .index
-            .get(name)
-            .ok_or_else(|| Error::missing_tensor(name))?;
+        let position = self.index.get(name).ok_or_else(|| Error::missing_tensor(name))?;
         Ok(&self.files[*position])
     }
 }

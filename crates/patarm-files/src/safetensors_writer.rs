@@ -58,12 +58,7 @@ impl SafetensorsWriter {
         let mut file = AtomicFile::create(path)?;
         file.write(&(header.len() as u64).to_le_bytes())?;
         file.write(&header)?;
-        Ok(Self {
-            file,
-            specs,
-            written: 0,
-            stored_type,
-        })
+        Ok(Self { file, specs, written: 0, stored_type })
     }
 
     /// Writes the values of the next tensor, which must be called `name`, row-major.
@@ -72,10 +67,7 @@ impl SafetensorsWriter {
     /// When another tensor is next, the number of values does not fit its shape,
     /// or the disk refuses.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        let next = self
-            .specs
-            .get(self.written)
-            .filter(|spec| spec.name == name);
+        let next = self.specs.get(self.written).filter(|spec| spec.name == name);
         let spec = next.ok_or_else(|| {
             Error::shape(format!("tensor `{name}` is not the next one of the header"))
         })?;
@@ -99,10 +91,7 @@ impl SafetensorsWriter {
     /// file that stood under the final name is then untouched.
     pub fn finish(self) -> Result<()> {
         if let Some(missing) = self.specs.get(self.written) {
-            return Err(Error::shape(format!(
-                "tensor `{}` was never written",
-                missing.name
-            )));
+            return Err(Error::shape(format!("tensor `{}` was never written", missing.name)));
         }
         self.file.commit()
     }
@@ -121,10 +110,7 @@ pub fn write_safetensors<'a>(
     let tensors: Vec<_> = tensors.into_iter().collect();
     let specs = tensors
         .iter()
-        .map(|(name, shape, _)| TensorSpec {
-            name: (*name).into(),
-            shape: shape.to_vec(),
-        })
+        .map(|(name, shape, _)| TensorSpec { name: (*name).into(), shape: shape.to_vec() })
         .collect();
     let mut writer = SafetensorsWriter::create(path, specs, stored_type, metadata)?;
     for (name, _, values) in tensors {
@@ -152,14 +138,10 @@ impl StoredType {
 
     fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
-            Self::F32 => values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
-            Self::Bf16 => values
-                .iter()
-                .flat_map(|value| bf16::from_f32(*value).to_le_bytes())
-                .collect(),
+            Self::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Bf16 => {
+                values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect()
+            }
         }
     }
 }
@@ -178,10 +160,8 @@ fn header(
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
     let mut entries = Map::new();
-    let mut about: Map<String, Value> = metadata
-        .iter()
-        .map(|(key, text)| (key.clone(), json!(text)))
-        .collect();
+    let mut about: Map<String, Value> =
+        metadata.iter().map(|(key, text)| (key.clone(), json!(text))).collect();
     about.entry("format").or_insert_with(|| json!("pt"));
     entries.insert("__metadata__".to_owned(), Value::Object(about));
     let mut start = 0_usize;
@@ -196,10 +176,7 @@ fn header(
             "dtype": stored_type.name(), "shape": spec.shape, "data_offsets": [start, end],
         });
         if entries.insert(spec.name.clone(), entry).is_some() {
-            return Err(Error::shape(format!(
-                "tensor `{}` is given twice",
-                spec.name
-            )));
+            return Err(Error::shape(format!("tensor `{}` is given twice", spec.name)));
         }
         start = end;
     }

@@ -10,9 +10,7 @@ use crate::weights::WeightSource;
 
 /// A path in the shared `testdata` folder.
 pub(crate) fn testdata(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../testdata")
-        .join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(path)
 }
 
 /// Calls `open` with damaged copies of `bytes`: cut at every 16th byte, and with
@@ -67,19 +65,10 @@ pub(crate) fn gguf_metadata(config: &ModelConfig) -> GgufWriter {
     }
     let float = |key: &str| format!("{prefix}.{key}");
     writer.metadata(&float("rope.freq_base"), config.rope_theta as f32);
-    writer.metadata(
-        &float("attention.layer_norm_rms_epsilon"),
-        config.rms_norm_eps as f32,
-    );
-    writer.metadata(
-        "tokenizer.ggml.bos_token_id",
-        config.bos_token_id.unwrap_or(0),
-    );
+    writer.metadata(&float("attention.layer_norm_rms_epsilon"), config.rms_norm_eps as f32);
+    writer.metadata("tokenizer.ggml.bos_token_id", config.bos_token_id.unwrap_or(0));
     writer.metadata("tokenizer.ggml.eos_token_id", config.eos_token_ids[0]);
-    writer.metadata(
-        "tokenizer.ggml.padding_token_id",
-        config.pad_token_id.unwrap_or(0),
-    );
+    writer.metadata("tokenizer.ggml.padding_token_id", config.pad_token_id.unwrap_or(0));
     writer
 }
 
@@ -98,9 +87,7 @@ pub(crate) fn as_gguf(config: &ModelConfig, weights: &WeightSource) -> GgufWrite
         if heads > 0 {
             tensor.values = interleaved(&tensor.values, tensor.shape[0], heads);
         }
-        writer
-            .tensor_f32(&gguf_name(name), &tensor.shape, &tensor.values)
-            .unwrap();
+        writer.tensor_f32(&gguf_name(name), &tensor.shape, &tensor.values).unwrap();
     }
     writer
 }

@@ -58,10 +58,7 @@ struct GgufPlace {
 impl WeightSource {
     /// The weights of a folder; `lm_head.weight` of a tied model is hidden.
     pub fn from_safetensors(set: SafetensorsSet, config: &ModelConfig) -> Self {
-        Self(Source::Safetensors {
-            set,
-            tied: config.tie_word_embeddings,
-        })
+        Self(Source::Safetensors { set, tied: config.tie_word_embeddings })
     }
 
     /// The weights of a GGUF file. A tensor without a Hugging Face name keeps its own.
@@ -89,11 +86,9 @@ impl WeightSource {
     /// The names of all weights, sorted.
     pub fn names(&self) -> Vec<&str> {
         match &self.0 {
-            Source::Safetensors { set, .. } => set
-                .tensors()
-                .map(|(name, _)| name)
-                .filter(|name| !self.hides(name))
-                .collect(),
+            Source::Safetensors { set, .. } => {
+                set.tensors().map(|(name, _)| name).filter(|name| !self.hides(name)).collect()
+            }
             Source::Gguf { tensors, .. } => tensors.keys().map(String::as_str).collect(),
         }
     }
@@ -182,9 +177,7 @@ fn interleaved_heads(name: &str, config: &ModelConfig) -> Option<usize> {
 /// row `2i + part` of the file.
 fn half_split_rows(stored: &[f32], shape: &[usize], heads: usize, name: &str) -> Result<Vec<f32>> {
     let &[rows, width] = shape else {
-        return Err(Error::shape(format!(
-            "tensor `{name}` of shape {shape:?} is no matrix"
-        )));
+        return Err(Error::shape(format!("tensor `{name}` of shape {shape:?} is no matrix")));
     };
     if heads == 0 || !rows.is_multiple_of(2 * heads) {
         return Err(Error::shape(format!(

@@ -46,11 +46,7 @@ impl QueryRun {
     /// Number of keys query `j` of the run sees.
     #[must_use]
     pub fn keys_seen(&self, j: usize) -> usize {
-        if self.causal {
-            self.first_position + j + 1
-        } else {
-            self.num_keys()
-        }
+        if self.causal { self.first_position + j + 1 } else { self.num_keys() }
     }
 }
 

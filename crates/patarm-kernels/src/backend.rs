@@ -133,10 +133,7 @@ pub struct AdamW {
 ///
 /// Object-safe, so that a device is chosen at run time and no code above this
 /// crate is generic over it.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "operands of fused operations are named one by one"
-)]
+#[expect(clippy::too_many_arguments, reason = "operands of fused operations are named one by one")]
 pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Short name of device and instruction set, such as `cpu-avx512f`.
     fn name(&self) -> String;

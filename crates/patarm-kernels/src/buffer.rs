@@ -16,11 +16,7 @@ impl Buffer {
     /// Wraps host memory without a pool.
     #[must_use]
     pub fn from_host(data: Vec<f32>) -> Self {
-        Self {
-            len: data.len(),
-            data,
-            pool: None,
-        }
+        Self { len: data.len(), data, pool: None }
     }
 
     /// Number of elements.
@@ -82,11 +78,7 @@ impl Pool {
         if cfg!(debug_assertions) {
             data.fill(f32::NAN);
         }
-        Buffer {
-            data,
-            len,
-            pool: Some(Arc::clone(self)),
-        }
+        Buffer { data, len, pool: Some(Arc::clone(self)) }
     }
 
     fn put(&self, data: Vec<f32>) {
@@ -140,10 +132,7 @@ mod tests {
         for len in (0..5000).chain([1 << 20, (1 << 20) + 1, 12_345_678]) {
             let class = size_class(len);
             assert_eq!(size_class(class), class, "{len}");
-            assert!(
-                class >= len && class <= len.max(64) + len.max(64) / 8 + 1,
-                "{len}: {class}"
-            );
+            assert!(class >= len && class <= len.max(64) + len.max(64) / 8 + 1, "{len}: {class}");
         }
     }
 

@@ -69,10 +69,7 @@ fn check(buffer: &Buffer, len: usize, what: &str) {
 
 fn check_ids(ids: &[u32], table: &Buffer, dim: usize, what: &str) {
     let rows = table.len() / dim.max(1);
-    assert!(
-        ids.iter().all(|&id| (id as usize) < rows),
-        "{what}: an id beyond the table"
-    );
+    assert!(ids.iter().all(|&id| (id as usize) < rows), "{what}: an id beyond the table");
 }
 
 impl Backend for Cpu {
@@ -183,12 +180,7 @@ impl Backend for Cpu {
             }
             None => update,
         };
-        let map = LinearMap {
-            x: x.host(),
-            weight: weight.host(),
-            shape,
-            scale,
-        };
+        let map = LinearMap { x: x.host(), weight: weight.host(), shape, scale };
         map.compute(self, out, update);
     }
 
@@ -245,19 +237,8 @@ impl Backend for Cpu {
     ) {
         check(x, shape.tokens * shape.heads * shape.head_dim, "rope");
         assert_eq!(positions.len(), shape.tokens, "rope: a position per token");
-        assert_eq!(
-            2 * inverse_frequencies.len(),
-            shape.head_dim,
-            "rope: a frequency per pair"
-        );
-        rope::rotate(
-            self,
-            x.host_mut(),
-            positions,
-            inverse_frequencies,
-            shape,
-            turn,
-        );
+        assert_eq!(2 * inverse_frequencies.len(), shape.head_dim, "rope: a frequency per pair");
+        rope::rotate(self, x.host_mut(), positions, inverse_frequencies, shape, turn);
     }
 
     fn swiglu(&self, gate: &Buffer, up: &Buffer, out: &mut Buffer) {
@@ -291,20 +272,10 @@ impl Backend for Cpu {
         out: &mut Buffer,
         log_sum_exp: &mut Buffer,
     ) {
-        let inputs = attention::Inputs {
-            q: q.host(),
-            k: k.host(),
-            v: v.host(),
-            plan,
-            shape,
-        };
+        let inputs = attention::Inputs { q: q.host(), k: k.host(), v: v.host(), plan, shape };
         inputs.check();
         check(out, q.len(), "attention: out");
-        check(
-            log_sum_exp,
-            shape.queries * shape.heads,
-            "attention: log_sum_exp",
-        );
+        check(log_sum_exp, shape.queries * shape.heads, "attention: log_sum_exp");
         attention::forward(self, inputs, out.host_mut(), log_sum_exp.host_mut());
     }
 
@@ -322,24 +293,14 @@ impl Backend for Cpu {
         d_k: &mut Buffer,
         d_v: &mut Buffer,
     ) {
-        let inputs = attention::Inputs {
-            q: q.host(),
-            k: k.host(),
-            v: v.host(),
-            plan,
-            shape,
-        };
+        let inputs = attention::Inputs { q: q.host(), k: k.host(), v: v.host(), plan, shape };
         inputs.check();
         for buffer in [out, d_out, &*d_q] {
             check(buffer, q.len(), "attention_backward: queries");
         }
         check(d_k, k.len(), "attention_backward: d_k");
         check(d_v, v.len(), "attention_backward: d_v");
-        check(
-            log_sum_exp,
-            shape.queries * shape.heads,
-            "attention_backward: log_sum_exp",
-        );
+        check(log_sum_exp, shape.queries * shape.heads, "attention_backward: log_sum_exp");
         let outputs = attention::backward::Outputs {
             out: out.host(),
             log_sum_exp: log_sum_exp.host(),
@@ -357,12 +318,7 @@ impl Backend for Cpu {
         shape: StatisticsShape,
     ) -> TokenStatistics {
         let (hidden, weight) = (hidden.host(), weight.host());
-        let operands = statistics::Operands {
-            hidden,
-            weight,
-            chosen,
-            shape,
-        };
+        let operands = statistics::Operands { hidden, weight, chosen, shape };
         operands.check();
         statistics::forward(self, operands)
     }
@@ -379,37 +335,16 @@ impl Backend for Cpu {
         d_weight: Option<&mut Buffer>,
     ) {
         let (hidden, weight) = (hidden.host(), weight.host());
-        let operands = statistics::Operands {
-            hidden,
-            weight,
-            chosen,
-            shape,
-        };
+        let operands = statistics::Operands { hidden, weight, chosen, shape };
         operands.check();
-        check(
-            d_hidden,
-            hidden.len(),
-            "token_statistics_backward: d_hidden",
-        );
-        check(
-            gradient.chosen,
-            chosen.ids.len(),
-            "token_statistics_backward: chosen",
-        );
-        check(
-            gradient.log_sum_exp,
-            shape.rows,
-            "token_statistics_backward: log_sum_exp",
-        );
+        check(d_hidden, hidden.len(), "token_statistics_backward: d_hidden");
+        check(gradient.chosen, chosen.ids.len(), "token_statistics_backward: chosen");
+        check(gradient.log_sum_exp, shape.rows, "token_statistics_backward: log_sum_exp");
         if let Some(entropy) = gradient.entropy {
             check(entropy, shape.rows, "token_statistics_backward: entropy");
         }
         let d_weight = d_weight.map(|d_weight| {
-            check(
-                d_weight,
-                weight.len(),
-                "token_statistics_backward: d_weight",
-            );
+            check(d_weight, weight.len(), "token_statistics_backward: d_weight");
             d_weight.host_mut()
         });
         let d_hidden = d_hidden.host_mut();
@@ -430,19 +365,9 @@ impl Backend for Cpu {
         check(ids, shape.rows, "sample: ids");
         check(logprobs, shape.rows, "sample: logprobs");
         assert_eq!(options.len(), shape.rows, "sample: options");
-        assert!(
-            (1..=1 << 24).contains(&shape.vocab),
-            "sample: an id is exact in f32"
-        );
+        assert!((1..=1 << 24).contains(&shape.vocab), "sample: an id is exact in f32");
         let (ids, logprobs) = (ids.host_mut(), logprobs.host_mut());
-        sampler::sample(
-            self,
-            (hidden.host(), weight.host()),
-            shape,
-            options,
-            ids,
-            logprobs,
-        );
+        sampler::sample(self, (hidden.host(), weight.host()), shape, options, ids, logprobs);
     }
 
     fn add_sum_of_squares(&self, x: &Buffer, accumulator: &mut Buffer) {
@@ -463,14 +388,7 @@ impl Backend for Cpu {
         }
         let moments = (first.host_mut(), second.host_mut());
         let sum_of_squares = sum_of_squares.host()[0];
-        adamw::update(
-            self,
-            parameter.host_mut(),
-            gradient.host(),
-            moments,
-            sum_of_squares,
-            step,
-        );
+        adamw::update(self, parameter.host_mut(), gradient.host(), moments, sum_of_squares, step);
     }
 }
 

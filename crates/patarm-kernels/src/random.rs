@@ -17,9 +17,7 @@ pub fn mix(state: u64, word: u64) -> u64 {
 /// A 64-bit draw at the given coordinates.
 #[must_use]
 pub fn draw(seed: u64, coordinates: &[u64]) -> u64 {
-    coordinates
-        .iter()
-        .fold(mix(0, seed), |state, &word| mix(state, word))
+    coordinates.iter().fold(mix(0, seed), |state, &word| mix(state, word))
 }
 
 /// A uniform draw in `[0, 1)` with 53 bits.

@@ -81,7 +81,8 @@ impl Decoder {
                 let a: Vec<f32> = (0..config.rank * linear.input).map(draw).collect();
                 let a_name = tensor_name(layer, module, 'A');
                 let b_name = tensor_name(layer, module, 'B');
-                let a = self.parameters.add(a_name, &[config.rank, linear.input], backend.upload(&a));
+                let a =
+                    self.parameters.add(a_name, &[config.rank, linear.input], backend.upload(&a));
                 let zeros = backend.zeros(linear.output * config.rank);
                 let b = self.parameters.add(b_name, &[linear.output, config.rank], zeros);
                 linear.low_rank = Some(LowRank { a, b, rank: config.rank, scale: config.scale() });
@@ -96,8 +97,11 @@ impl Decoder {
         let backend = self.backend.clone();
         for block in &mut self.blocks {
             for (_, linear) in block.linears_mut() {
-                let Some(side) = linear.low_rank.take() else { continue };
-                let shape = LinearShape { tokens: linear.output, input: linear.input, output: side.rank };
+                let Some(side) = linear.low_rank.take() else {
+                    continue;
+                };
+                let shape =
+                    LinearShape { tokens: linear.output, input: linear.input, output: side.rank };
                 let mut merged = backend.alloc(linear.output * linear.input);
                 let base = self.parameters.value(linear.weight);
                 backend.copy(base, 0, &mut merged, 0, base.len());

@@ -106,7 +106,11 @@ impl Context<'_> {
     }
 
     fn head_norm_shape(&self, heads: usize) -> NormShape {
-        NormShape { rows: self.tokens() * heads, dim: self.shape.head_dim, eps: self.shape.norm_eps }
+        NormShape {
+            rows: self.tokens() * heads,
+            dim: self.shape.head_dim,
+            eps: self.shape.norm_eps,
+        }
     }
 
     fn attention_shape(&self, slots: usize) -> AttentionShape {
@@ -124,7 +128,13 @@ impl Context<'_> {
     pub(crate) fn norm(&self, x: &Buffer, weight: ParameterId) -> (Buffer, Buffer) {
         let mut out = self.backend.alloc(x.len());
         let mut inv_rms = self.backend.alloc(self.tokens());
-        self.backend.rms_norm(x, self.parameters.value(weight), self.norm_shape(), &mut out, &mut inv_rms);
+        self.backend.rms_norm(
+            x,
+            self.parameters.value(weight),
+            self.norm_shape(),
+            &mut out,
+            &mut inv_rms,
+        );
         (out, inv_rms)
     }
 
@@ -227,23 +237,53 @@ impl Block {
     ///
     /// # Shapes
     /// `d_x`: `[t, d]`.
-    pub fn backward(&self, context: &Context<'_>, saved: &SavedBlock, gradients: &mut Gradients, d_x: &mut Buffer) {
+    pub fn backward(
+        &self,
+        context: &Context<'_>,
+        saved: &SavedBlock,
+        gradients: &mut Gradients,
+        d_x: &mut Buffer,
+    ) {
         self.mlp_backward(context, saved, gradients, d_x);
         self.attention_backward(context, saved, gradients, d_x);
     }
 
-    fn mlp_backward(&self, context: &Context<'_>, saved: &SavedBlock, gradients: &mut Gradients, d_x: &mut Buffer) {
+    fn mlp_backward(
+        &self,
+        context: &Context<'_>,
+        saved: &SavedBlock,
+        gradients: &mut Gradients,
+        d_x: &mut Buffer,
+    ) {
         let Context { backend, parameters, .. } = *context;
         let mut product = backend.alloc(saved.gate.len());
         backend.swiglu(&saved.gate, &saved.up, &mut product);
         let mut d_product = backend.alloc(product.len());
-        self.down.backward(backend, parameters, gradients, (&product, d_x), (&mut d_product, Update::Set));
+        self.down.backward(
+            backend,
+            parameters,
+            gradients,
+            (&product, d_x),
+            (&mut d_product, Update::Set),
+        );
         let (mut d_gate, mut d_up) = (product, backend.alloc(d_product.len()));
         backend.swiglu_backward(&saved.gate, &saved.up, &d_product, &mut d_gate, &mut d_up);
         let (normed, _) = context.norm(&saved.x_mid, self.mlp_norm);
         let mut d_normed = backend.alloc(normed.len());
-        self.gate.backward(backend, parameters, gradients, (&normed, &d_gate), (&mut d_normed, Update::Set));
-        self.up.backward(backend, parameters, gradients, (&normed, &d_up), (&mut d_normed, Update::Add));
+        self.gate.backward(
+            backend,
+            parameters,
+            gradients,
+            (&normed, &d_gate),
+            (&mut d_normed, Update::Set),
+        );
+        self.up.backward(
+            backend,
+            parameters,
+            gradients,
+            (&normed, &d_up),
+            (&mut d_normed, Update::Add),
+        );
         let saved_norm = (&saved.x_mid, &saved.inv_rms_mid);
         context.norm_backward(gradients, self.mlp_norm, saved_norm, &d_normed, (d_x, Update::Add));
     }
@@ -257,7 +297,13 @@ impl Block {
     ) {
         let Context { backend, parameters, .. } = *context;
         let mut d_attended = backend.alloc(saved.attended.len());
-        self.o.backward(backend, parameters, gradients, (&saved.attended, d_x), (&mut d_attended, Update::Set));
+        self.o.backward(
+            backend,
+            parameters,
+            gradients,
+            (&saved.attended, d_x),
+            (&mut d_attended, Update::Set),
+        );
         let heads = &saved.heads;
         let mut d_q = backend.alloc(heads.q.len());
         let (mut d_k, mut d_v) = (backend.zeros(heads.k.len()), backend.zeros(heads.v.len()));
@@ -284,11 +330,35 @@ impl Block {
         }
         let (normed, _) = context.norm(&saved.x, self.attention_norm);
         let mut d_normed = backend.alloc(normed.len());
-        self.q.backward(backend, parameters, gradients, (&normed, &d_q), (&mut d_normed, Update::Set));
-        self.k.backward(backend, parameters, gradients, (&normed, &d_k), (&mut d_normed, Update::Add));
-        self.v.backward(backend, parameters, gradients, (&normed, &d_v), (&mut d_normed, Update::Add));
+        self.q.backward(
+            backend,
+            parameters,
+            gradients,
+            (&normed, &d_q),
+            (&mut d_normed, Update::Set),
+        );
+        self.k.backward(
+            backend,
+            parameters,
+            gradients,
+            (&normed, &d_k),
+            (&mut d_normed, Update::Add),
+        );
+        self.v.backward(
+            backend,
+            parameters,
+            gradients,
+            (&normed, &d_v),
+            (&mut d_normed, Update::Add),
+        );
         let saved_norm = (&saved.x, &saved.inv_rms);
-        context.norm_backward(gradients, self.attention_norm, saved_norm, &d_normed, (d_x, Update::Add));
+        context.norm_backward(
+            gradients,
+            self.attention_norm,
+            saved_norm,
+            &d_normed,
+            (d_x, Update::Add),
+        );
     }
 }
 
@@ -300,7 +370,12 @@ fn attend(context: &Context<'_>, q: &Buffer, k: &Buffer, v: &Buffer) -> (Buffer,
     (out, log_sum_exp)
 }
 
-fn head_norm(context: &Context<'_>, x: &Buffer, weight: ParameterId, heads: usize) -> (Buffer, Buffer) {
+fn head_norm(
+    context: &Context<'_>,
+    x: &Buffer,
+    weight: ParameterId,
+    heads: usize,
+) -> (Buffer, Buffer) {
     let mut out = context.backend.alloc(x.len());
     let mut inv_rms = context.backend.alloc(context.tokens() * heads);
     let shape = context.head_norm_shape(heads);
@@ -319,6 +394,14 @@ fn head_norm_backward(
     let shape = context.head_norm_shape(x.len() / (context.tokens() * context.shape.head_dim));
     let value = context.parameters.value(weight);
     let d_weight = gradients.get_mut(weight);
-    context.backend.rms_norm_backward(x, value, inv_rms, d_out, shape, (&mut d_x, Update::Set), d_weight);
+    context.backend.rms_norm_backward(
+        x,
+        value,
+        inv_rms,
+        d_out,
+        shape,
+        (&mut d_x, Update::Set),
+        d_weight,
+    );
     d_x
 }

@@ -27,13 +27,19 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 ///
 /// # Errors
 /// When a file cannot be written; nothing under its final name is partial.
-pub fn save_model(folder: &Path, decoder: &Decoder, config: &ModelConfig, dtype: StoredType) -> Result<(), Error> {
+pub fn save_model(
+    folder: &Path,
+    decoder: &Decoder,
+    config: &ModelConfig,
+    dtype: StoredType,
+) -> Result<(), Error> {
     let name = match dtype {
         StoredType::F32 => "float32",
         _ => "bfloat16",
     };
     write_json(&folder.join("config.json"), &Value::Object(config.to_json(name)))?;
-    let entries: Vec<_> = decoder.parameters.iter().filter(|(_, entry)| !is_adapter(entry)).collect();
+    let entries: Vec<_> =
+        decoder.parameters.iter().filter(|(_, entry)| !is_adapter(entry)).collect();
     let entries: Vec<(&str, &Parameter)> =
         entries.into_iter().map(|(_, entry)| (entry.name.as_str(), entry)).collect();
     save_parameters(&folder.join(WEIGHTS_FILE), decoder, &entries, dtype)
@@ -43,7 +49,12 @@ pub fn save_model(folder: &Path, decoder: &Decoder, config: &ModelConfig, dtype:
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn save_adapter(folder: &Path, decoder: &Decoder, config: &LoraConfig, base: &str) -> Result<(), Error> {
+pub fn save_adapter(
+    folder: &Path,
+    decoder: &Decoder,
+    config: &LoraConfig,
+    base: &str,
+) -> Result<(), Error> {
     let description = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -72,7 +83,8 @@ pub fn save_adapter(folder: &Path, decoder: &Decoder, config: &LoraConfig, base:
 /// When the file is unreadable or says something this decoder does not do.
 pub fn read_adapter_config(folder: &Path) -> Result<(LoraConfig, Option<String>), Error> {
     let path = folder.join(ADAPTER_CONFIG_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::at(&path, ErrorKind::Io(error)))?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| Error::at(&path, ErrorKind::Io(error)))?;
     let object: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|error| Error::at(&path, ErrorKind::Adapter(error.to_string())))?;
     let refuse = |what: &str| Err(Error::at(&path, ErrorKind::Adapter(what.to_owned())));
@@ -85,7 +97,9 @@ pub fn read_adapter_config(folder: &Path) -> Result<(LoraConfig, Option<String>)
     if object.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none") {
         return refuse("trained biases are not supported; bias must be \"none\"");
     }
-    let Some(rank) = object.get("r").and_then(Value::as_u64).filter(|rank| (1..=4096).contains(rank)) else {
+    let Some(rank) =
+        object.get("r").and_then(Value::as_u64).filter(|rank| (1..=4096).contains(rank))
+    else {
         return refuse("r must be a number from 1 to 4096");
     };
     let Some(alpha) = object.get("lora_alpha").and_then(Value::as_f64) else {
@@ -120,12 +134,21 @@ pub fn load_adapter(folder: &Path, decoder: &mut Decoder) -> Result<LoraConfig, 
 pub fn load_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), Error> {
     let path = folder.join(WEIGHTS_FILE);
     let file = SafetensorsFile::open(&path)?;
-    let own: Vec<ParameterId> =
-        decoder.parameters.iter().filter(|(_, entry)| !is_adapter(entry)).map(|(id, _)| id).collect();
+    let own: Vec<ParameterId> = decoder
+        .parameters
+        .iter()
+        .filter(|(_, entry)| !is_adapter(entry))
+        .map(|(id, _)| id)
+        .collect();
     load_into(&file, &path, decoder, &own)
 }
 
-fn load_into(file: &SafetensorsFile, path: &Path, decoder: &mut Decoder, ids: &[ParameterId]) -> Result<(), Error> {
+fn load_into(
+    file: &SafetensorsFile,
+    path: &Path,
+    decoder: &mut Decoder,
+    ids: &[ParameterId],
+) -> Result<(), Error> {
     for &id in ids {
         let entry = decoder.parameters.get(id);
         let stored = file.tensor(&entry.name)?;
@@ -147,13 +170,23 @@ fn load_into(file: &SafetensorsFile, path: &Path, decoder: &mut Decoder, ids: &[
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn save_optimizer(folder: &Path, decoder: &Decoder, optimizer: &Optimizer) -> Result<(), Error> {
+pub fn save_optimizer(
+    folder: &Path,
+    decoder: &Decoder,
+    optimizer: &Optimizer,
+) -> Result<(), Error> {
     let mut specs = Vec::new();
-    let trained: Vec<_> =
-        decoder.parameters.iter().filter_map(|(id, entry)| Some((entry, optimizer.moments(id)?))).collect();
+    let trained: Vec<_> = decoder
+        .parameters
+        .iter()
+        .filter_map(|(id, entry)| Some((entry, optimizer.moments(id)?)))
+        .collect();
     for (entry, _) in &trained {
         for which in ["first", "second"] {
-            specs.push(TensorSpec { name: format!("{which}.{}", entry.name), shape: entry.shape.clone() });
+            specs.push(TensorSpec {
+                name: format!("{which}.{}", entry.name),
+                shape: entry.shape.clone(),
+            });
         }
     }
     let metadata = [("step".to_owned(), optimizer.step_count().to_string())].into();
@@ -174,15 +207,24 @@ pub fn save_optimizer(folder: &Path, decoder: &Decoder, optimizer: &Optimizer) -
 ///
 /// # Errors
 /// When the file is unreadable or of another model.
-pub fn load_optimizer(folder: &Path, decoder: &Decoder, optimizer: &mut Optimizer) -> Result<(), Error> {
+pub fn load_optimizer(
+    folder: &Path,
+    decoder: &Decoder,
+    optimizer: &mut Optimizer,
+) -> Result<(), Error> {
     let path = folder.join(OPTIMIZER_FILE);
     let file = SafetensorsFile::open(&path)?;
     let step = file.metadata().get("step").and_then(|text| text.parse().ok());
     let Some(step) = step else {
-        return Err(Error::at(path, ErrorKind::Unsupported("the optimiser state names no step".into())));
+        return Err(Error::at(
+            path,
+            ErrorKind::Unsupported("the optimiser state names no step".into()),
+        ));
     };
     for (id, entry) in decoder.parameters.iter() {
-        let Some((first, second)) = optimizer.moments_mut(id) else { continue };
+        let Some((first, second)) = optimizer.moments_mut(id) else {
+            continue;
+        };
         *first = decoder.backend.upload(&file.read(&format!("first.{}", entry.name))?);
         *second = decoder.backend.upload(&file.read(&format!("second.{}", entry.name))?);
     }
@@ -227,8 +269,12 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
 pub fn load_adapter_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), Error> {
     let path = folder.join(ADAPTER_FILE);
     let file = SafetensorsFile::open(&path)?;
-    let adapters: Vec<ParameterId> =
-        decoder.parameters.iter().filter(|(_, entry)| is_adapter(entry)).map(|(id, _)| id).collect();
+    let adapters: Vec<ParameterId> = decoder
+        .parameters
+        .iter()
+        .filter(|(_, entry)| is_adapter(entry))
+        .map(|(id, _)| id)
+        .collect();
     if file.tensors().count() != adapters.len() {
         let message = format!(
             "{} tensors are stored, {} fit this model and its target modules",

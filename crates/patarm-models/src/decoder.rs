@@ -123,7 +123,8 @@ impl Decoder {
         d_taps: &[(usize, &Buffer)],
         gradients: &mut Gradients,
     ) {
-        if let Some(d_embedded) = self.backward_to(saved, d_hidden, d_taps, gradients, self.lowest_trainable_block())
+        if let Some(d_embedded) =
+            self.backward_to(saved, d_hidden, d_taps, gradients, self.lowest_trainable_block())
             && let Some(d_table) = gradients.get_mut(self.embedding)
         {
             self.backend.scatter_add_rows(&d_embedded, &saved.tokens, self.shape.hidden, d_table);
@@ -134,7 +135,12 @@ impl Decoder {
     /// (`[t, d]`) is returned; needs a forward with every parameter trainable or
     /// [`ActivationPolicy::Keep`] on an unfrozen decoder.
     #[must_use]
-    pub fn backward_to_input(&self, saved: &Saved, d_hidden: &Buffer, gradients: &mut Gradients) -> Option<Buffer> {
+    pub fn backward_to_input(
+        &self,
+        saved: &Saved,
+        d_hidden: &Buffer,
+        gradients: &mut Gradients,
+    ) -> Option<Buffer> {
         self.backward_to(saved, d_hidden, &[], gradients, 0)
     }
 
@@ -162,7 +168,9 @@ impl Decoder {
             }
             let block = &self.blocks[layer];
             match &saved.blocks[layer] {
-                SavedActivation::Full(activation) => block.backward(&context, activation, gradients, &mut d_x),
+                SavedActivation::Full(activation) => {
+                    block.backward(&context, activation, gradients, &mut d_x)
+                }
                 SavedActivation::Input(input) => {
                     let mut again = self.copy_of(input);
                     let activation = block.forward_saving(&context, &mut again);
@@ -195,7 +203,10 @@ impl Decoder {
     /// Checks token ids and length before anything is computed.
     pub(crate) fn check(&self, tokens: &[u32], length: usize) -> Result<(), Error> {
         if length > self.shape.max_positions {
-            return Err(Error::new(ErrorKind::Overlong { tokens: length, limit: self.shape.max_positions }));
+            return Err(Error::new(ErrorKind::Overlong {
+                tokens: length,
+                limit: self.shape.max_positions,
+            }));
         }
         match tokens.iter().find(|id| **id as usize >= self.shape.vocab) {
             Some(&id) => Err(Error::new(ErrorKind::TokenId { id, vocab: self.shape.vocab })),
@@ -209,7 +220,8 @@ impl Decoder {
         if trains(self.embedding) {
             return 0;
         }
-        let lowest = self.blocks.iter().position(|block| block.parameter_ids().into_iter().any(trains));
+        let lowest =
+            self.blocks.iter().position(|block| block.parameter_ids().into_iter().any(trains));
         lowest.unwrap_or(self.blocks.len())
     }
 
@@ -220,7 +232,12 @@ impl Decoder {
 
     fn embed(&self, tokens: &[u32]) -> Buffer {
         let mut x = self.backend.alloc(tokens.len() * self.shape.hidden);
-        self.backend.gather_rows(self.parameters.value(self.embedding), tokens, self.shape.hidden, &mut x);
+        self.backend.gather_rows(
+            self.parameters.value(self.embedding),
+            tokens,
+            self.shape.hidden,
+            &mut x,
+        );
         x
     }
 

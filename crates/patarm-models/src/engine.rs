@@ -190,7 +190,10 @@ impl<'a> Engine<'a> {
         }
         let needed = prompt + own_slots(&request);
         if needed > self.limits.slots {
-            return Err(Error::new(ErrorKind::Overlong { tokens: needed, limit: self.limits.slots }));
+            return Err(Error::new(ErrorKind::Overlong {
+                tokens: needed,
+                limit: self.limits.slots,
+            }));
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
@@ -227,8 +230,10 @@ impl<'a> Engine<'a> {
     /// those that ended.
     pub fn step(&mut self) -> Vec<Generation> {
         let cancelled = self.take_finished(|active| active.request.max_new_tokens == 0);
-        let mut finished: Vec<Generation> =
-            cancelled.into_iter().map(|active| self.finish(active, StopReason::Cancelled, Vec::new())).collect();
+        let mut finished: Vec<Generation> = cancelled
+            .into_iter()
+            .map(|active| self.finish(active, StopReason::Cancelled, Vec::new()))
+            .collect();
         let running = self.active.len();
         self.admit();
         if self.active.is_empty() {
@@ -249,12 +254,17 @@ impl<'a> Engine<'a> {
 
     fn admit(&mut self) {
         while self.active.len() < self.limits.max_active {
-            let Some(waiting) = self.waiting.front() else { break };
-            let needed = self.tree.missing_tokens(&waiting.request.prompt) + own_slots(&waiting.request);
+            let Some(waiting) = self.waiting.front() else {
+                break;
+            };
+            let needed =
+                self.tree.missing_tokens(&waiting.request.prompt) + own_slots(&waiting.request);
             if !self.make_room(needed) {
                 break;
             }
-            let Some(Waiting { id, request }) = self.waiting.pop_front() else { break };
+            let Some(Waiting { id, request }) = self.waiting.pop_front() else {
+                break;
+            };
             match self.start(id, request) {
                 Ok(active) => self.active.push(active),
                 Err(waiting) => {
@@ -306,7 +316,16 @@ impl<'a> Engine<'a> {
         match (leaf, own) {
             (Some(leaf), Some(own)) => {
                 let (path, depth) = self.tree.path(leaf);
-                Ok(Active { id, request, leaf, path, depth, own, tokens: Vec::new(), logprobs: Vec::new() })
+                Ok(Active {
+                    id,
+                    request,
+                    leaf,
+                    path,
+                    depth,
+                    own,
+                    tokens: Vec::new(),
+                    logprobs: Vec::new(),
+                })
             }
             (leaf, _) => {
                 self.release_path(leaf);
@@ -399,7 +418,10 @@ impl<'a> Engine<'a> {
         let options: Vec<SamplingOptions> = self
             .active
             .iter()
-            .map(|active| SamplingOptions { position: active.tokens.len() as u64, ..active.request.sampling })
+            .map(|active| SamplingOptions {
+                position: active.tokens.len() as u64,
+                ..active.request.sampling
+            })
             .collect();
         let (mut ids, mut logprobs) = (backend.alloc(rows), backend.alloc(rows));
         let shape = self.decoder.statistics_shape(rows, 1.0);
@@ -408,7 +430,9 @@ impl<'a> Engine<'a> {
         let (mut host_ids, mut host_logprobs) = (vec![0.0; rows], vec![0.0; rows]);
         backend.download(&ids, &mut host_ids);
         backend.download(&logprobs, &mut host_logprobs);
-        for (active, (id, logprob)) in self.active.iter_mut().zip(host_ids.into_iter().zip(host_logprobs)) {
+        for (active, (id, logprob)) in
+            self.active.iter_mut().zip(host_ids.into_iter().zip(host_logprobs))
+        {
             active.tokens.push(id as u32);
             active.logprobs.push(logprob);
         }
@@ -438,13 +462,21 @@ impl<'a> Engine<'a> {
     fn finish(&mut self, active: Active, stop: StopReason, readout: Vec<f64>) -> Generation {
         self.cache.give_back(active.own);
         self.tree.release(active.leaf);
-        Generation { id: active.id, tokens: active.tokens, logprobs: active.logprobs, stop, readout }
+        Generation {
+            id: active.id,
+            tokens: active.tokens,
+            logprobs: active.logprobs,
+            stop,
+            readout,
+        }
     }
 }
 
 /// Slots a request needs beyond its prompt: its tokens and its read-out branches.
 fn own_slots(request: &GenerationRequest) -> usize {
-    request.max_new_tokens + request.readout.iter().map(|branch| branch.len() - 1).sum::<usize>() + 1
+    request.max_new_tokens
+        + request.readout.iter().map(|branch| branch.len() - 1).sum::<usize>()
+        + 1
 }
 
 impl Active {

@@ -76,15 +76,24 @@ impl fmt::Display for Error {
         match &self.kind {
             ErrorKind::File(error) => write!(f, "{error}"),
             ErrorKind::MissingTensor(name) => {
-                write!(f, "tensor {name} is missing; the file is not a complete checkpoint of this architecture")
+                write!(
+                    f,
+                    "tensor {name} is missing; the file is not a complete checkpoint of this architecture"
+                )
             }
             ErrorKind::Shape { tensor, expected, found } => {
-                write!(f, "tensor {tensor} has shape {found:?}, the configuration says {expected:?}")
+                write!(
+                    f,
+                    "tensor {tensor} has shape {found:?}, the configuration says {expected:?}"
+                )
             }
             ErrorKind::Unsupported(what) => write!(f, "{what}"),
             ErrorKind::Adapter(what) => write!(f, "adapter: {what}"),
             ErrorKind::Overlong { tokens, limit } => {
-                write!(f, "{tokens} tokens are more than the {limit} that fit; shorten the input or raise the limit")
+                write!(
+                    f,
+                    "{tokens} tokens are more than the {limit} that fit; shorten the input or raise the limit"
+                )
             }
             ErrorKind::TokenId { id, vocab } => {
                 write!(f, "token id {id} is outside the vocabulary of {vocab}")

@@ -107,7 +107,8 @@ impl Forest {
     /// Position of every token: its depth.
     #[must_use]
     pub fn positions(&self) -> Vec<u32> {
-        let each = self.segments.iter().flat_map(|segment| segment.depth..segment.depth + segment.len);
+        let each =
+            self.segments.iter().flat_map(|segment| segment.depth..segment.depth + segment.len);
         each.map(|position| position as u32).collect()
     }
 
@@ -134,7 +135,13 @@ impl Forest {
             next = at.parent;
         }
         spans.reverse();
-        QueryRun { query: segment.start, len: segment.len, first_position: segment.depth, spans, causal: true }
+        QueryRun {
+            query: segment.start,
+            len: segment.len,
+            first_position: segment.depth,
+            spans,
+            causal: true,
+        }
     }
 }
 

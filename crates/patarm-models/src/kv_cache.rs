@@ -57,7 +57,9 @@ impl KvCache {
         if index + 1 < self.free.len() && span.slot + span.len == self.free[index + 1].slot {
             self.free[index].len += self.free.remove(index + 1).len;
         }
-        if index > 0 && self.free[index - 1].slot + self.free[index - 1].len == self.free[index].slot {
+        if index > 0
+            && self.free[index - 1].slot + self.free[index - 1].len == self.free[index].slot
+        {
             self.free[index - 1].len += self.free.remove(index).len;
         }
     }

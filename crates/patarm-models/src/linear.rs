@@ -47,15 +47,35 @@ impl Linear {
     ) {
         let tokens = x.len() / self.input;
         let bias = self.bias.map(|id| parameters.value(id));
-        backend.linear(x, parameters.value(self.weight), bias, self.shape(tokens), 1.0, (out, update));
+        backend.linear(
+            x,
+            parameters.value(self.weight),
+            bias,
+            self.shape(tokens),
+            1.0,
+            (out, update),
+        );
         if let Some(side) = self.low_rank {
             let inner = self.inner(backend, parameters, x, side);
             let up = LinearShape { tokens, input: side.rank, output: self.output };
-            backend.linear(&inner, parameters.value(side.b), None, up, side.scale, (out, Update::Add));
+            backend.linear(
+                &inner,
+                parameters.value(side.b),
+                None,
+                up,
+                side.scale,
+                (out, Update::Add),
+            );
         }
     }
 
-    fn inner(&self, backend: &dyn Backend, parameters: &ParameterSet, x: &Buffer, side: LowRank) -> Buffer {
+    fn inner(
+        &self,
+        backend: &dyn Backend,
+        parameters: &ParameterSet,
+        x: &Buffer,
+        side: LowRank,
+    ) -> Buffer {
         let tokens = x.len() / self.input;
         let mut inner = backend.alloc(tokens * side.rank);
         let down = LinearShape { tokens, input: self.input, output: side.rank };
@@ -74,7 +94,13 @@ impl Linear {
     ) {
         let tokens = x.len() / self.input;
         let shape = self.shape(tokens);
-        backend.linear_backward_input(d_out, parameters.value(self.weight), shape, 1.0, (d_x, update));
+        backend.linear_backward_input(
+            d_out,
+            parameters.value(self.weight),
+            shape,
+            1.0,
+            (d_x, update),
+        );
         if let Some(d_weight) = gradients.get_mut(self.weight) {
             backend.linear_backward_weight(d_out, x, shape, 1.0, d_weight);
         }
@@ -86,14 +112,26 @@ impl Linear {
             let mut d_inner = backend.alloc(tokens * side.rank);
             let up = LinearShape { tokens, input: side.rank, output: self.output };
             let down = LinearShape { tokens, input: self.input, output: side.rank };
-            backend.linear_backward_input(d_out, parameters.value(side.b), up, side.scale, (&mut d_inner, Update::Set));
+            backend.linear_backward_input(
+                d_out,
+                parameters.value(side.b),
+                up,
+                side.scale,
+                (&mut d_inner, Update::Set),
+            );
             if let Some(d_b) = gradients.get_mut(side.b) {
                 backend.linear_backward_weight(d_out, &inner, up, side.scale, d_b);
             }
             if let Some(d_a) = gradients.get_mut(side.a) {
                 backend.linear_backward_weight(&d_inner, x, down, 1.0, d_a);
             }
-            backend.linear_backward_input(&d_inner, parameters.value(side.a), down, 1.0, (d_x, Update::Add));
+            backend.linear_backward_input(
+                &d_inner,
+                parameters.value(side.a),
+                down,
+                1.0,
+                (d_x, Update::Add),
+            );
         }
     }
 }

@@ -62,10 +62,15 @@ impl Decoder {
         Self::build(backend, shape, &mut draw).expect("random weights are complete")
     }
 
-    fn build(backend: Arc<dyn Backend>, shape: DecoderShape, source: &mut Source<'_>) -> Result<Self, Error> {
+    fn build(
+        backend: Arc<dyn Backend>,
+        shape: DecoderShape,
+        source: &mut Source<'_>,
+    ) -> Result<Self, Error> {
         let mut builder = Builder { parameters: ParameterSet::default(), shape: &shape, source };
         let embedding = builder.add("model.embed_tokens.weight", &[shape.vocab, shape.hidden])?;
-        let blocks = (0..shape.layers).map(|layer| builder.block(layer)).collect::<Result<Vec<_>, _>>()?;
+        let blocks =
+            (0..shape.layers).map(|layer| builder.block(layer)).collect::<Result<Vec<_>, _>>()?;
         let final_norm = builder.add("model.norm.weight", &[shape.hidden])?;
         let output = match shape.tied {
             true => embedding,
@@ -88,7 +93,12 @@ impl Builder<'_, '_> {
         Ok(self.parameters.add(name, dims, value))
     }
 
-    fn linear(&mut self, name: &str, (input, output): (usize, usize), bias: bool) -> Result<Linear, Error> {
+    fn linear(
+        &mut self,
+        name: &str,
+        (input, output): (usize, usize),
+        bias: bool,
+    ) -> Result<Linear, Error> {
         let weight = self.add(&format!("{name}.weight"), &[output, input])?;
         let bias = match bias {
             true => Some(self.add(&format!("{name}.bias"), &[output])?),

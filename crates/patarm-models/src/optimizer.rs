@@ -126,7 +126,8 @@ impl Optimizer {
             }
         }
         for (id, entry) in parameters.iter_mut() {
-            let (Some(gradient), Some((first, second))) = (gradients.get(id), self.moments_mut(id)) else {
+            let (Some(gradient), Some((first, second))) = (gradients.get(id), self.moments_mut(id))
+            else {
                 continue;
             };
             let weight_decay = if entry.decays { config.weight_decay as f32 } else { 0.0 };

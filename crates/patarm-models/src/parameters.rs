@@ -50,7 +50,13 @@ impl ParameterSet {
         let previous = self.by_name.insert(name.clone(), id);
         assert!(previous.is_none(), "parameter {name} exists");
         let decays = shape.len() > 1;
-        self.entries.push(Parameter { name, shape: shape.to_vec(), value, trainable: true, decays });
+        self.entries.push(Parameter {
+            name,
+            shape: shape.to_vec(),
+            value,
+            trainable: true,
+            decays,
+        });
         id
     }
 
@@ -85,7 +91,10 @@ impl ParameterSet {
 
     /// Every parameter, mutably.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ParameterId, &mut Parameter)> {
-        self.entries.iter_mut().enumerate().map(|(index, parameter)| (ParameterId(index), parameter))
+        self.entries
+            .iter_mut()
+            .enumerate()
+            .map(|(index, parameter)| (ParameterId(index), parameter))
     }
 
     /// Number of parameters (tensors).
@@ -124,7 +133,8 @@ impl Gradients {
     #[must_use]
     pub fn zeros(backend: &dyn Backend, parameters: &ParameterSet) -> Self {
         let each = parameters.entries.iter();
-        let entries = each.map(|entry| entry.trainable.then(|| backend.zeros(entry.value.len()))).collect();
+        let entries =
+            each.map(|entry| entry.trainable.then(|| backend.zeros(entry.value.len()))).collect();
         Self { entries }
     }
 

@@ -46,7 +46,11 @@ impl DecoderShape {
             head_dim: config.head_dim,
             vocab: config.vocab_size,
             norm_eps: config.rms_norm_eps as f32,
-            inverse_frequencies: config.inverse_frequencies().into_iter().map(|value| value as f32).collect(),
+            inverse_frequencies: config
+                .inverse_frequencies()
+                .into_iter()
+                .map(|value| value as f32)
+                .collect(),
             max_positions: config.max_position_embeddings,
             qkv_bias: config.qkv_bias(),
             qk_norm: config.qk_norm(),

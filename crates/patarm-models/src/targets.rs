@@ -43,7 +43,12 @@ impl TargetRows {
     ///
     /// # Panics
     /// When token 0 of a root is asked for: nothing predicts it.
-    pub fn push_segment(&mut self, forest: &Forest, segment: SegmentId, from: usize) -> std::ops::Range<usize> {
+    pub fn push_segment(
+        &mut self,
+        forest: &Forest,
+        segment: SegmentId,
+        from: usize,
+    ) -> std::ops::Range<usize> {
         let start = self.targets.len();
         for (offset, &id) in forest.segment_tokens(segment).iter().enumerate().skip(from) {
             let row = forest.predicting_row(segment, offset);
@@ -115,7 +120,12 @@ impl Decoder {
     /// # Shapes
     /// `hidden`: `[t, d]` after the final norm.
     #[must_use]
-    pub fn target_statistics(&self, hidden: &Buffer, targets: &TargetRows, temperature: f32) -> TargetStatistics {
+    pub fn target_statistics(
+        &self,
+        hidden: &Buffer,
+        targets: &TargetRows,
+        temperature: f32,
+    ) -> TargetStatistics {
         let backend = self.backend.as_ref();
         let (rows, chosen) = (targets.rows(), targets.chosen());
         let mut gathered = backend.alloc(rows.len() * self.shape.hidden);
@@ -135,7 +145,16 @@ impl Decoder {
             }
         }
         let offsets = chosen.offsets.clone();
-        TargetStatistics { rows, chosen, gathered, statistics, temperature, logprobs, offsets, entropy }
+        TargetStatistics {
+            rows,
+            chosen,
+            gathered,
+            statistics,
+            temperature,
+            logprobs,
+            offsets,
+            entropy,
+        }
     }
 
     /// Turns gradients with respect to log-probabilities (and optionally
@@ -152,7 +171,9 @@ impl Decoder {
     ) -> Buffer {
         let backend = self.backend.as_ref();
         let d_log_sum_exp: Vec<f32> = (0..statistics.rows.len())
-            .map(|n| -d_logprobs[statistics.offsets[n]..statistics.offsets[n + 1]].iter().sum::<f32>())
+            .map(|n| {
+                -d_logprobs[statistics.offsets[n]..statistics.offsets[n + 1]].iter().sum::<f32>()
+            })
             .collect();
         let (d_chosen, d_total) = (backend.upload(d_logprobs), backend.upload(&d_log_sum_exp));
         let d_entropy = d_entropy.map(|values| backend.upload(values));
@@ -163,7 +184,11 @@ impl Decoder {
             &statistics.chosen,
             self.statistics_shape(statistics.rows.len(), statistics.temperature),
             &statistics.statistics,
-            StatisticsGradient { chosen: &d_chosen, log_sum_exp: &d_total, entropy: d_entropy.as_ref() },
+            StatisticsGradient {
+                chosen: &d_chosen,
+                log_sum_exp: &d_total,
+                entropy: d_entropy.as_ref(),
+            },
             &mut d_gathered,
             gradients.get_mut(self.output),
         );

@@ -4,7 +4,8 @@ mod support;
 
 use patarm_models::kernels::SamplingOptions;
 use patarm_models::{
-    Decoder, Engine, EngineLimits, Forest, ForwardOptions, Generation, GenerationRequest, StopReason, TargetRows,
+    Decoder, Engine, EngineLimits, Forest, ForwardOptions, Generation, GenerationRequest,
+    StopReason, TargetRows,
 };
 use support::tiny;
 
@@ -27,7 +28,11 @@ fn request(prompt: &[&[u32]], sequence: u64) -> GenerationRequest {
     }
 }
 
-fn run(decoder: &Decoder, requests: Vec<GenerationRequest>, limits: EngineLimits) -> Vec<Generation> {
+fn run(
+    decoder: &Decoder,
+    requests: Vec<GenerationRequest>,
+    limits: EngineLimits,
+) -> Vec<Generation> {
     let mut engine = Engine::new(decoder, limits);
     for request in requests {
         engine.submit(request).expect("fits");

@@ -13,7 +13,8 @@ const MODELS: [&str; 3] = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"];
 
 /// Segments of a small tree: tokens and parent.
 fn tree() -> Vec<(Option<usize>, Vec<u32>)> {
-    let tokens = |seed: u32, len: u32| (0..len).map(|n| (seed * 17 + n * 7 + n * n) % 70 + 1).collect();
+    let tokens =
+        |seed: u32, len: u32| (0..len).map(|n| (seed * 17 + n * 7 + n * n) % 70 + 1).collect();
     vec![
         (None, tokens(1, 61)),
         (Some(0), tokens(2, 5)),
@@ -92,7 +93,8 @@ fn gradients_of_a_tree_equal_those_of_its_rows() {
         let decoder = tiny(name);
         let segments = tree();
         let (forest, ids) = build(&segments);
-        let (mut targets, mut rows, mut row_targets) = (TargetRows::new(), Forest::new(), TargetRows::new());
+        let (mut targets, mut rows, mut row_targets) =
+            (TargetRows::new(), Forest::new(), TargetRows::new());
         for leaf in LEAVES {
             targets.push_segment(&forest, ids[leaf], 0);
             let row = path(&segments, leaf);
@@ -101,8 +103,10 @@ fn gradients_of_a_tree_equal_those_of_its_rows() {
         }
         let weights: Vec<f32> = (0..targets.len()).map(|n| 0.01 * (n as f32 - 20.0)).collect();
         let options = ForwardOptions::default();
-        let (tree_loss, in_tree) = loss_and_gradients(&decoder, &forest, &targets, &weights, &options);
-        let (row_loss, in_rows) = loss_and_gradients(&decoder, &rows, &row_targets, &weights, &options);
+        let (tree_loss, in_tree) =
+            loss_and_gradients(&decoder, &forest, &targets, &weights, &options);
+        let (row_loss, in_rows) =
+            loss_and_gradients(&decoder, &rows, &row_targets, &weights, &options);
         assert!((tree_loss - row_loss).abs() < 1e-5);
         for (id, parameter) in decoder.parameters.iter() {
             let (a, b) = (in_tree.get(id).expect("gradient"), in_rows.get(id).expect("gradient"));
@@ -123,7 +127,8 @@ fn the_gradient_of_a_branching_loss_matches_finite_differences() {
     let weights: Vec<f32> = (0..targets.len() + 2).map(|n| 0.3 - 0.05 * n as f32).collect();
     let options = ForwardOptions::default();
     let (_, gradients) = loss_and_gradients(&decoder, &forest, &targets, &weights, &options);
-    let ids_to_check: Vec<_> = decoder.parameters.iter().map(|(id, parameter)| (id, parameter.name.clone())).collect();
+    let ids_to_check: Vec<_> =
+        decoder.parameters.iter().map(|(id, parameter)| (id, parameter.name.clone())).collect();
     for (id, name) in ids_to_check {
         let gradient = gradients.get(id).expect("gradient").host().to_vec();
         // The derivative along the gradient itself is its squared norm.
@@ -158,7 +163,12 @@ fn freezing_lower_blocks_leaves_the_gradients_above_unchanged() {
     for (id, parameter) in frozen.parameters.iter() {
         match found.get(id) {
             Some(gradient) => {
-                assert_eq!(gradient.host(), expected.get(id).expect("gradient").host(), "{}", parameter.name);
+                assert_eq!(
+                    gradient.host(),
+                    expected.get(id).expect("gradient").host(),
+                    "{}",
+                    parameter.name
+                );
             }
             None => assert!(!parameter.trainable),
         }

@@ -9,7 +9,8 @@ use support::{cpu, loss_and_gradients, relative_error, rows, testdata, tiny};
 
 fn golden(name: &str) -> (Value, SafetensorsFile) {
     let text = std::fs::read_to_string(testdata(&format!("goldens/{name}.json"))).expect("golden");
-    let tensors = SafetensorsFile::open(&testdata(&format!("goldens/{name}.safetensors"))).expect("golden");
+    let tensors =
+        SafetensorsFile::open(&testdata(&format!("goldens/{name}.safetensors"))).expect("golden");
     (serde_json::from_str(&text).expect("json"), tensors)
 }
 
@@ -28,7 +29,8 @@ fn check(decoder: &Decoder, name: &str, activations: ActivationPolicy) {
     assert!((loss - expected).abs() < 1e-4, "{name}: loss {loss}, PyTorch {expected}");
     let mut compared = 0;
     for (id, parameter) in decoder.parameters.iter().filter(|(_, parameter)| parameter.trainable) {
-        let reference = tensors.read(&format!("grad.{}", parameter.name)).expect("gradient is stored");
+        let reference =
+            tensors.read(&format!("grad.{}", parameter.name)).expect("gradient is stored");
         let found = gradients.get(id).expect("trainable parameters have gradients").host();
         let error = relative_error(found, &reference);
         assert!(error <= 1e-4, "{name}: gradient of {} is off by {error:e}", parameter.name);
@@ -47,7 +49,8 @@ fn log_probabilities_equal_pytorch() {
         let (forest, targets, _) = rows(&sequences(&golden));
         let saved = decoder.forward(&forest, &ForwardOptions::default()).expect("forward");
         let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
-        let stored: Vec<Vec<Option<f32>>> = serde_json::from_value(golden["logprobs"].clone()).expect("logprobs");
+        let stored: Vec<Vec<Option<f32>>> =
+            serde_json::from_value(golden["logprobs"].clone()).expect("logprobs");
         let expected: Vec<f32> = stored.into_iter().flatten().flatten().collect();
         assert_eq!(expected.len(), statistics.logprobs.len());
         for (found, expected) in statistics.logprobs.iter().zip(&expected) {
@@ -73,7 +76,8 @@ fn recomputed_activations_give_the_same_gradients() {
 #[test]
 fn a_stored_adapter_gives_the_values_and_gradients_of_peft() {
     let mut decoder = tiny("tiny-llama");
-    let config = checkpoint::load_adapter(&testdata("models/tiny-llama-lora"), &mut decoder).expect("adapter");
+    let config = checkpoint::load_adapter(&testdata("models/tiny-llama-lora"), &mut decoder)
+        .expect("adapter");
     assert_eq!((config.rank, config.alpha), (4, 8.0));
     check(&decoder, "tiny-llama-lora", ActivationPolicy::Keep);
 }
@@ -102,13 +106,15 @@ fn a_saved_model_and_adapter_load_unchanged() {
     std::fs::create_dir_all(&folder).expect("folder");
     let decoder = tiny("tiny-qwen3");
     let files = patarm_files::open_model(&testdata("models/tiny-qwen3")).expect("files");
-    checkpoint::save_model(&folder, &decoder, &files.config, patarm_files::StoredType::F32).expect("save");
+    checkpoint::save_model(&folder, &decoder, &files.config, patarm_files::StoredType::F32)
+        .expect("save");
     let again = Decoder::load(cpu(), &folder).expect("load");
     for ((_, a), (_, b)) in decoder.parameters.iter().zip(again.parameters.iter()) {
         assert_eq!((a.name.as_str(), a.value.host()), (b.name.as_str(), b.value.host()));
     }
     let mut adapted = tiny("tiny-llama");
-    let config = checkpoint::load_adapter(&testdata("models/tiny-llama-lora"), &mut adapted).expect("adapter");
+    let config = checkpoint::load_adapter(&testdata("models/tiny-llama-lora"), &mut adapted)
+        .expect("adapter");
     checkpoint::save_adapter(&folder, &adapted, &config, "tiny-llama").expect("save");
     let mut reread = tiny("tiny-llama");
     assert_eq!(checkpoint::load_adapter(&folder, &mut reread).expect("load").rank, 4);

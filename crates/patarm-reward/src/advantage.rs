@@ -36,12 +36,7 @@ pub struct AdvantageConfig {
 
 impl Default for AdvantageConfig {
     fn default() -> Self {
-        Self {
-            std_normalise: true,
-            ddof: 1,
-            eps: 1e-6,
-            eps_place: EpsPlace::Outside,
-        }
+        Self { std_normalise: true, ddof: 1, eps: 1e-6, eps_place: EpsPlace::Outside }
     }
 }
 
@@ -95,21 +90,12 @@ pub fn group_advantages(
     config: &AdvantageConfig,
 ) -> GroupAdvantages {
     let kept = |i: usize| mask.get(i).copied().unwrap_or(false);
-    let members: Vec<f64> = rewards
-        .iter()
-        .enumerate()
-        .filter(|&(i, _)| kept(i))
-        .map(|(_, &r)| r)
-        .collect();
+    let members: Vec<f64> =
+        rewards.iter().enumerate().filter(|&(i, _)| kept(i)).map(|(_, &r)| r).collect();
     let zero_variance = members.iter().all(|&reward| reward == members[0]);
     let mean = (!members.is_empty()).then(|| members.iter().sum::<f64>() / members.len() as f64);
     let Some(centre) = mean.filter(|_| !zero_variance) else {
-        return GroupAdvantages {
-            values: vec![0.0; rewards.len()],
-            mean,
-            std: 0.0,
-            zero_variance,
-        };
+        return GroupAdvantages { values: vec![0.0; rewards.len()], mean, std: 0.0, zero_variance };
     };
     let squares: f64 = members.iter().map(|reward| (reward - centre).powi(2)).sum();
     let freedom = members.len().saturating_sub(config.ddof).max(1);
@@ -118,20 +104,9 @@ pub fn group_advantages(
     let values = rewards
         .iter()
         .enumerate()
-        .map(|(i, reward)| {
-            if kept(i) {
-                (reward - centre) / divisor
-            } else {
-                0.0
-            }
-        })
+        .map(|(i, reward)| if kept(i) { (reward - centre) / divisor } else { 0.0 })
         .collect();
-    GroupAdvantages {
-        values,
-        mean,
-        std: variance.sqrt(),
-        zero_variance,
-    }
+    GroupAdvantages { values, mean, std: variance.sqrt(), zero_variance }
 }
 
 /// Why a group of preference-aware rewards holds no contrast.
@@ -210,11 +185,7 @@ impl ZeroVarianceCounts {
     /// Share of groups without contrast, 0 when none was seen.
     #[must_use]
     pub fn share(&self) -> f64 {
-        if self.groups == 0 {
-            0.0
-        } else {
-            self.total() as f64 / self.groups as f64
-        }
+        if self.groups == 0 { 0.0 } else { self.total() as f64 / self.groups as f64 }
     }
 }
 
@@ -236,52 +207,24 @@ mod tests {
     #[test]
     fn eps_inside_and_outside_the_root() {
         let rewards = [1.0, 3.0];
-        let config = AdvantageConfig {
-            eps: 2.0,
-            ..AdvantageConfig::default()
-        };
+        let config = AdvantageConfig { eps: 2.0, ..AdvantageConfig::default() };
         let outside = group_advantages(&rewards, &[true; 2], &config);
-        close(
-            &outside.values,
-            &[-1.0 / (2f64.sqrt() + 2.0), 1.0 / (2f64.sqrt() + 2.0)],
-        );
-        let inside = AdvantageConfig {
-            eps_place: EpsPlace::Inside,
-            ..config
-        };
-        close(
-            &group_advantages(&rewards, &[true; 2], &inside).values,
-            &[-0.5, 0.5],
-        );
+        close(&outside.values, &[-1.0 / (2f64.sqrt() + 2.0), 1.0 / (2f64.sqrt() + 2.0)]);
+        let inside = AdvantageConfig { eps_place: EpsPlace::Inside, ..config };
+        close(&group_advantages(&rewards, &[true; 2], &inside).values, &[-0.5, 0.5]);
     }
 
     #[test]
     fn ddof_and_centring() {
-        let config = AdvantageConfig {
-            eps: 0.0,
-            ddof: 0,
-            ..AdvantageConfig::default()
-        };
-        close(
-            &group_advantages(&[1.0, 3.0], &[true; 2], &config).values,
-            &[-1.0, 1.0],
-        );
-        let centred = AdvantageConfig {
-            std_normalise: false,
-            ..config
-        };
-        close(
-            &group_advantages(&[1.0, 4.0, 1.0], &[true; 3], &centred).values,
-            &[-1.0, 2.0, -1.0],
-        );
+        let config = AdvantageConfig { eps: 0.0, ddof: 0, ..AdvantageConfig::default() };
+        close(&group_advantages(&[1.0, 3.0], &[true; 2], &config).values, &[-1.0, 1.0]);
+        let centred = AdvantageConfig { std_normalise: false, ..config };
+        close(&group_advantages(&[1.0, 4.0, 1.0], &[true; 3], &centred).values, &[-1.0, 2.0, -1.0]);
     }
 
     #[test]
     fn correct_and_signed_rewards_have_equal_advantages() {
-        let config = AdvantageConfig {
-            eps: 0.0,
-            ..AdvantageConfig::default()
-        };
+        let config = AdvantageConfig { eps: 0.0, ..AdvantageConfig::default() };
         let zero_one = group_advantages(&[1.0, 0.0, 0.0, 1.0, 1.0], &[true; 5], &config);
         let signed = group_advantages(&[1.0, -1.0, -1.0, 1.0, 1.0], &[true; 5], &config);
         close(&zero_one.values, &signed.values);
@@ -302,20 +245,14 @@ mod tests {
 
     #[test]
     fn equal_rewards_are_zero_to_the_last_bit() {
-        let config = AdvantageConfig {
-            eps: 0.0,
-            ..AdvantageConfig::default()
-        };
+        let config = AdvantageConfig { eps: 0.0, ..AdvantageConfig::default() };
         let group = group_advantages(&[0.1; 3], &[true; 3], &config);
         assert!(group.zero_variance);
         assert_eq!(group.values, [0.0; 3]);
     }
 
     fn valid(scores: &[i32]) -> Vec<ParScore> {
-        scores
-            .iter()
-            .map(|&score| ParScore::valid(f64::from(score)))
-            .collect()
+        scores.iter().map(|&score| ParScore::valid(f64::from(score))).collect()
     }
 
     #[test]
@@ -333,14 +270,7 @@ mod tests {
             let mut counts = ZeroVarianceCounts::default();
             counts.add(&outcome.chosen);
             counts.add(&outcome.rejected);
-            assert_eq!(
-                [
-                    counts.all_wrong,
-                    counts.one_grade,
-                    counts.all_format_failures
-                ],
-                expected
-            );
+            assert_eq!([counts.all_wrong, counts.one_grade, counts.all_format_failures], expected);
             assert_eq!(counts.total(), expected.iter().sum::<usize>());
             assert_eq!(counts.groups, 2);
         }
@@ -349,22 +279,8 @@ mod tests {
     #[test]
     fn configuration_is_checked() {
         assert!(AdvantageConfig::default().validate().is_ok());
-        assert!(
-            AdvantageConfig {
-                ddof: 2,
-                ..AdvantageConfig::default()
-            }
-            .validate()
-            .is_err()
-        );
-        assert!(
-            AdvantageConfig {
-                eps: -1.0,
-                ..AdvantageConfig::default()
-            }
-            .validate()
-            .is_err()
-        );
+        assert!(AdvantageConfig { ddof: 2, ..AdvantageConfig::default() }.validate().is_err());
+        assert!(AdvantageConfig { eps: -1.0, ..AdvantageConfig::default() }.validate().is_err());
     }
 
     proptest! {

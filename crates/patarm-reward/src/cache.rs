@@ -69,12 +69,7 @@ impl VerdictCache {
             }
             Err(TryLockError::Error(source)) => return Err(cannot(source)),
         }
-        let mut cache = Self {
-            path: path.to_owned(),
-            file,
-            known: HashMap::new(),
-            num_skipped: 0,
-        };
+        let mut cache = Self { path: path.to_owned(), file, known: HashMap::new(), num_skipped: 0 };
         cache.load().map_err(cannot)?;
         Ok(cache)
     }
@@ -86,10 +81,7 @@ impl VerdictCache {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = reader
-                .by_ref()
-                .take(MAX_LINE_BYTES)
-                .read_until(b'\n', &mut line)?;
+            let read = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
             if read == 0 {
                 break;
             }
@@ -147,11 +139,7 @@ impl VerdictCache {
     pub fn insert(&mut self, key: CacheKey, completion: &Completion) -> Result<()> {
         self.known.insert(key, completion.clone());
         let shown = self.path.display();
-        let line = Line {
-            version: VERSION,
-            key: hex(&key),
-            completion: completion.clone(),
-        };
+        let line = Line { version: VERSION, key: hex(&key), completion: completion.clone() };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| {
             Error::new(ErrorKind::File, format!("verdict cache {shown}: {error}"))
         })?;
@@ -161,10 +149,8 @@ impl VerdictCache {
         let before = self.file.stream_position().map_err(cannot)?;
         self.file.write_all(&bytes).map_err(|source| {
             // Half a line would spoil the next one. The first failure is the one to tell.
-            let _ = self
-                .file
-                .set_len(before)
-                .and_then(|()| self.file.seek(SeekFrom::Start(before)));
+            let _ =
+                self.file.set_len(before).and_then(|()| self.file.seek(SeekFrom::Start(before)));
             cannot(source)
         })
     }
@@ -178,10 +164,7 @@ fn skip_line(reader: &mut impl BufRead) -> std::io::Result<(u64, bool)> {
         if buffer.is_empty() {
             return Ok((skipped, false));
         }
-        let end = buffer
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .map(|at| at + 1);
+        let end = buffer.iter().position(|&byte| byte == b'\n').map(|at| at + 1);
         let used = end.unwrap_or(buffer.len());
         reader.consume(used);
         skipped += used as u64;
@@ -272,12 +255,7 @@ impl<C: Completer> CachedCompleter<C> {
     #[must_use]
     pub fn new(inner: C, revision: impl Into<String>, cache: VerdictCache) -> Self {
         let (cache, write_error) = (Mutex::new(cache), Mutex::new(None));
-        Self {
-            inner,
-            revision: revision.into(),
-            cache,
-            write_error,
-        }
+        Self { inner, revision: revision.into(), cache, write_error }
     }
 
     /// The first failure to write the cache since the last call. Results are returned
@@ -295,9 +273,7 @@ impl<C: Completer> CachedCompleter<C> {
 
 /// The lock even after a panic elsewhere: cache entries are whole or absent.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl<C: Completer> Completer for CachedCompleter<C> {
@@ -311,10 +287,8 @@ impl<C: Completer> Completer for CachedCompleter<C> {
         on_done: OnDone<'_>,
     ) -> Vec<CompletionResult> {
         let engine = self.inner.name();
-        let keys: Vec<CacheKey> = requests
-            .iter()
-            .map(|request| cache_key(&engine, &self.revision, request))
-            .collect();
+        let keys: Vec<CacheKey> =
+            requests.iter().map(|request| cache_key(&engine, &self.revision, request)).collect();
         let mut results: Vec<Option<CompletionResult>> = requests.iter().map(|_| None).collect();
         // Equal requests are asked once; their places share the answer.
         let mut places: HashMap<CacheKey, Vec<usize>> = HashMap::new();
@@ -347,16 +321,9 @@ impl<C: Completer> Completer for CachedCompleter<C> {
         });
         let lost = || {
             let message = "no answer to this request".into();
-            Err(CompletionError::Failed {
-                engine: engine.clone(),
-                attempts: 1,
-                message,
-            })
+            Err(CompletionError::Failed { engine: engine.clone(), attempts: 1, message })
         };
-        results
-            .into_iter()
-            .map(|result| result.unwrap_or_else(lost))
-            .collect()
+        results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
     }
 
     fn name(&self) -> String {

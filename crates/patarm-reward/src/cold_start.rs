@@ -38,10 +38,8 @@ pub fn requests_of(comparisons: &[Comparison]) -> Vec<JudgeRequest> {
     comparisons
         .iter()
         .flat_map(|comparison| {
-            [&comparison.first, &comparison.second].map(|item| JudgeRequest {
-                item: item.clone(),
-                task: comparison.task,
-            })
+            [&comparison.first, &comparison.second]
+                .map(|item| JudgeRequest { item: item.clone(), task: comparison.task })
         })
         .collect()
 }
@@ -49,9 +47,7 @@ pub fn requests_of(comparisons: &[Comparison]) -> Vec<JudgeRequest> {
 /// The stated task of a request, else the detected one.
 #[must_use]
 pub fn task_of(request: &JudgeRequest) -> Task {
-    request
-        .task
-        .unwrap_or_else(|| detect_task(&request.item.prompt))
+    request.task.unwrap_or_else(|| detect_task(&request.item.prompt))
 }
 
 /// Records as JSON lines.
@@ -62,10 +58,7 @@ pub fn to_jsonl(records: &[ColdStartRecord]) -> Result<String> {
     let mut text = String::new();
     for (number, record) in (1..).zip(records) {
         let line = serde_json::to_string(record).map_err(|error| {
-            Error::new(
-                ErrorKind::Input,
-                format!("cold-start record {number}: {error}"),
-            )
+            Error::new(ErrorKind::Input, format!("cold-start record {number}: {error}"))
         })?;
         text.push_str(&line);
         text.push('\n');
@@ -78,26 +71,18 @@ pub fn to_jsonl(records: &[ColdStartRecord]) -> Result<String> {
 /// # Errors
 /// Names the line that is no record, or of another version.
 pub fn from_jsonl(text: &str) -> Result<Vec<ColdStartRecord>> {
-    let lines = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty());
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
             let wrong = |message: &dyn std::fmt::Display| {
-                Error::new(
-                    ErrorKind::File,
-                    format!("cold-start records, line {number}: {message}"),
-                )
+                Error::new(ErrorKind::File, format!("cold-start records, line {number}: {message}"))
             };
             let record: ColdStartRecord =
                 serde_json::from_str(line).map_err(|error| wrong(&error))?;
             if record.version == RECORD_VERSION {
                 Ok(record)
             } else {
-                Err(wrong(&format!(
-                    "version {} is not {RECORD_VERSION}",
-                    record.version
-                )))
+                Err(wrong(&format!("version {} is not {RECORD_VERSION}", record.version)))
             }
         })
         .collect()

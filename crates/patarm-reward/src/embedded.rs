@@ -133,10 +133,7 @@ fn raw(text: &JudgeText, generation: Generation) -> RawJudgement {
     RawJudgement {
         text: text.decode(&generation.tokens),
         is_complete: generation.stop == StopReason::StopRule,
-        is_truncated: matches!(
-            generation.stop,
-            StopReason::MaxTokens | StopReason::Cancelled
-        ),
+        is_truncated: matches!(generation.stop, StopReason::MaxTokens | StopReason::Cancelled),
         tokens: generation.tokens,
         logprobs: generation.logprobs,
         score_logprobs: generation.readout,
@@ -145,11 +142,7 @@ fn raw(text: &JudgeText, generation: Generation) -> RawJudgement {
 
 fn request(call: &JudgeCall, text: &JudgeText, sampling: &JudgeSampling) -> GenerationRequest {
     let readout = match sampling.read_scores {
-        true => text
-            .outcomes()
-            .iter()
-            .map(|outcome| outcome.tokens.clone())
-            .collect(),
+        true => text.outcomes().iter().map(|outcome| outcome.tokens.clone()).collect(),
         false => Vec::new(),
     };
     GenerationRequest {
@@ -172,21 +165,12 @@ fn request(call: &JudgeCall, text: &JudgeText, sampling: &JudgeSampling) -> Gene
 
 /// A cache large enough for what is asked, within bounds.
 fn limits(calls: &[JudgeCall], text: &JudgeText, sampling: &JudgeSampling) -> EngineLimits {
-    let branches: usize = text
-        .outcomes()
-        .iter()
-        .map(|outcome| outcome.tokens.len())
-        .sum();
+    let branches: usize = text.outcomes().iter().map(|outcome| outcome.tokens.len()).sum();
     let own = sampling.max_tokens + branches + 1;
-    let prompts: Vec<usize> = calls
-        .iter()
-        .map(|call| call.prompt.iter().map(Vec::len).sum())
-        .collect();
+    let prompts: Vec<usize> =
+        calls.iter().map(|call| call.prompt.iter().map(Vec::len).sum()).collect();
     let longest = prompts.iter().max().copied().unwrap_or(0) + own;
     let all: usize = prompts.iter().map(|len| len + own).sum();
     let default = EngineLimits::default();
-    EngineLimits {
-        slots: all.min(default.slots).max(longest),
-        ..default
-    }
+    EngineLimits { slots: all.min(default.slots).max(longest), ..default }
 }

@@ -30,19 +30,11 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
-        Self {
-            kind,
-            context: context.to_string(),
-            source: None,
-        }
+        Self { kind, context: context.to_string(), source: None }
     }
 
     pub(crate) fn io(context: impl fmt::Display, source: std::io::Error) -> Self {
-        Self {
-            kind: ErrorKind::File,
-            context: context.to_string(),
-            source: Some(source),
-        }
+        Self { kind: ErrorKind::File, context: context.to_string(), source: Some(source) }
     }
 
     /// The kind, for exit codes and tests.

@@ -73,11 +73,7 @@ impl<C: Completer> CompleterJudge<C> {
     /// A judge that asks `completer` in the words of `template`.
     #[must_use]
     pub fn new(completer: C, template: JudgeTemplate, config: CompleterJudgeConfig) -> Self {
-        Self {
-            completer,
-            template,
-            config,
-        }
+        Self { completer, template, config }
     }
 
     /// What it asks.
@@ -92,35 +88,21 @@ impl<C: Completer> CompleterJudge<C> {
 
     fn pointwise_text(&self, request: &JudgeRequest) -> String {
         let frame = ChatFrame::default();
-        let task = request
-            .task
-            .unwrap_or_else(|| detect_task(&request.item.prompt));
-        let options = PromptOptions {
-            task,
-            mode: self.config.mode,
-            frame: &frame,
-        };
-        self.template
-            .pointwise(&request.item, &options)
-            .plain_text()
+        let task = request.task.unwrap_or_else(|| detect_task(&request.item.prompt));
+        let options = PromptOptions { task, mode: self.config.mode, frame: &frame };
+        self.template.pointwise(&request.item, &options).plain_text()
     }
 
     fn pairwise_text(&self, request: &CompareRequest, order: Order) -> String {
         let frame = ChatFrame::default();
         let task = request.task.unwrap_or_else(|| detect_task(&request.prompt));
-        let options = PromptOptions {
-            task,
-            mode: self.config.mode,
-            frame: &frame,
-        };
+        let options = PromptOptions { task, mode: self.config.mode, frame: &frame };
         let [first, second] = &request.responses;
         let shown = match order {
             Order::AsGiven => [first.as_str(), second.as_str()],
             Order::Swapped => [second.as_str(), first.as_str()],
         };
-        self.template
-            .pairwise(&request.prompt, shown, &options)
-            .plain_text()
+        self.template.pairwise(&request.prompt, shown, &options).plain_text()
     }
 
     fn ask(&self, slot: &Slot<'_>, attempt: usize) -> CompletionRequest {
@@ -157,14 +139,8 @@ impl<C: Completer> CompleterJudge<C> {
             if again.is_empty() {
                 break;
             }
-            let requests: Vec<_> = again
-                .iter()
-                .map(|&i| self.ask(&slots[i], attempt))
-                .collect();
-            for (i, answer) in again
-                .into_iter()
-                .zip(complete_all(&self.completer, &requests))
-            {
+            let requests: Vec<_> = again.iter().map(|&i| self.ask(&slots[i], attempt)).collect();
+            for (i, answer) in again.into_iter().zip(complete_all(&self.completer, &requests)) {
                 // An engine that fails now does not take back what it said before.
                 if answer.is_ok() {
                     answers[i] = answer;
@@ -189,10 +165,7 @@ struct Slot<'a> {
 }
 
 fn slots(prompts: &[String], votes: usize) -> Vec<Slot<'_>> {
-    prompts
-        .iter()
-        .flat_map(|prompt| (0..votes).map(move |vote| Slot { prompt, vote }))
-        .collect()
+    prompts.iter().flat_map(|prompt| (0..votes).map(move |vote| Slot { prompt, vote })).collect()
 }
 
 /// One answer a request, whatever the completer returns.
@@ -225,11 +198,7 @@ fn request_seed(seed: u64, slot: &Slot<'_>, attempt: usize) -> u64 {
 }
 
 fn text_end(answer: &Completion) -> TextEnd {
-    if answer.truncated {
-        TextEnd::Truncated
-    } else {
-        TextEnd::Stopped
-    }
+    if answer.truncated { TextEnd::Truncated } else { TextEnd::Stopped }
 }
 
 fn item_fault(error: CompletionError) -> ItemFault {
@@ -250,21 +219,14 @@ impl<C: Completer> PointwiseJudge for CompleterJudge<C> {
         let prompts: Vec<String> = requests.iter().map(|r| self.pointwise_text(r)).collect();
         let slots = slots(&prompts, votes);
         let judgement = |answer: Completion| {
-            let logprob = answer
-                .logprobs
-                .as_ref()
-                .map(|logprobs| logprobs.iter().sum());
+            let logprob = answer.logprobs.as_ref().map(|logprobs| logprobs.iter().sum());
             parse(&answer).into_judgement(answer.text, answer.num_tokens, logprob)
         };
-        let mut answers = self
-            .answers(&slots, |answer| parse(answer).score.is_ok())
-            .into_iter();
+        let mut answers = self.answers(&slots, |answer| parse(answer).score.is_ok()).into_iter();
         (0..requests.len())
             .map(|_| {
                 let own: Vec<_> = answers.by_ref().take(votes).collect();
-                own.into_iter()
-                    .map(|a| a.map(judgement).map_err(item_fault))
-                    .collect()
+                own.into_iter().map(|a| a.map(judgement).map_err(item_fault)).collect()
             })
             .collect()
     }
@@ -276,29 +238,18 @@ impl<C: Completer> PointwiseJudge for CompleterJudge<C> {
 
 impl<C: Completer> RewardModel for CompleterJudge<C> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let requests: Vec<JudgeRequest> = items
-            .iter()
-            .map(|item| JudgeRequest {
-                item: item.clone(),
-                task: None,
-            })
-            .collect();
+        let requests: Vec<JudgeRequest> =
+            items.iter().map(|item| JudgeRequest { item: item.clone(), task: None }).collect();
         let reward = |judgements: Vec<Judgement>| match vote(
             &judgements,
             ReadOut::Sampled,
             self.config.combine,
         ) {
-            Some(vote) => Ok(Reward {
-                value: vote.value,
-                judgements,
-            }),
+            Some(vote) => Ok(Reward { value: vote.value, judgements }),
             None => Err(ItemFault::Unparsed(judgements.len())),
         };
         let judged = self.judge(&requests, self.config.votes.max(1));
-        judged
-            .into_iter()
-            .map(|result| result.and_then(reward))
-            .collect()
+        judged.into_iter().map(|result| result.and_then(reward)).collect()
     }
 
     fn name(&self) -> String {
@@ -313,19 +264,14 @@ impl<C: Completer> PairwiseJudge for CompleterJudge<C> {
         votes: usize,
     ) -> Vec<Result<PairwiseVerdict, ItemFault>> {
         let format = self.format();
-        let parse = |answer: &Completion| {
-            format
-                .parse_comparison(&answer.text, text_end(answer))
-                .verdict
-        };
+        let parse =
+            |answer: &Completion| format.parse_comparison(&answer.text, text_end(answer)).verdict;
         let prompts: Vec<String> = requests
             .iter()
             .flat_map(|r| [Order::AsGiven, Order::Swapped].map(|o| self.pairwise_text(r, o)))
             .collect();
         let slots = slots(&prompts, votes);
-        let mut answers = self
-            .answers(&slots, |answer| parse(answer).is_ok())
-            .into_iter();
+        let mut answers = self.answers(&slots, |answer| parse(answer).is_ok()).into_iter();
         let mut side = |order: Order| -> Result<Vec<PairwiseVote>, ItemFault> {
             // Take the whole side before failing, so that the next one starts in place.
             let own: Vec<CompletionResult> = answers.by_ref().take(votes).collect();
@@ -337,10 +283,7 @@ impl<C: Completer> PairwiseJudge for CompleterJudge<C> {
                         Order::AsGiven => shown,
                         Order::Swapped => shown.map(Preference::swap),
                     };
-                    Ok(PairwiseVote {
-                        text: answer.text,
-                        verdict,
-                    })
+                    Ok(PairwiseVote { text: answer.text, verdict })
                 })
                 .collect()
         };
@@ -369,17 +312,8 @@ fn both_orders(
     };
     let (first, second) = (side(&in_order)?, side(&swapped)?);
     let is_consistent = first == second;
-    let verdict = if is_consistent {
-        first
-    } else {
-        Preference::Tie
-    };
-    Ok(PairwiseVerdict {
-        verdict,
-        is_consistent,
-        in_order,
-        swapped,
-    })
+    let verdict = if is_consistent { first } else { Preference::Tie };
+    Ok(PairwiseVerdict { verdict, is_consistent, in_order, swapped })
 }
 
 #[cfg(test)]

@@ -64,16 +64,10 @@ impl OpenAiConfig {
     pub fn validate(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::new(ErrorKind::Config, message));
         if !(1..=1024).contains(&self.concurrency) {
-            return wrong(format!(
-                "concurrency = {}: must lie in 1..=1024",
-                self.concurrency
-            ));
+            return wrong(format!("concurrency = {}: must lie in 1..=1024", self.concurrency));
         }
         if !(self.timeout_s > 0.0 && self.timeout_s <= 86_400.0) {
-            return wrong(format!(
-                "timeout_s = {}: must lie above 0, to 86400",
-                self.timeout_s
-            ));
+            return wrong(format!("timeout_s = {}: must lie above 0, to 86400", self.timeout_s));
         }
         if self.max_response_bytes == 0 {
             return wrong("max_response_bytes = 0: nothing could be read".into());
@@ -120,14 +114,7 @@ impl OpenAiCompleter {
         }
         let agent = agent(&config)?;
         let (clock, observer) = (Arc::new(SystemClock), Arc::new(Silent));
-        Ok(Self {
-            target,
-            config,
-            api_key,
-            agent,
-            clock,
-            observer,
-        })
+        Ok(Self { target, config, api_key, agent, clock, observer })
     }
 
     /// The same completer sleeping by another clock.
@@ -155,10 +142,7 @@ impl OpenAiCompleter {
             let (message, retry_after) = match self.attempt(&body) {
                 Attempt::Done(answer) => return Ok(answer.into_completion()),
                 Attempt::Refused(message) => return Err(self.failed(attempts, message)),
-                Attempt::Passing {
-                    message,
-                    retry_after,
-                } => (message, retry_after),
+                Attempt::Passing { message, retry_after } => (message, retry_after),
             };
             if attempts >= self.config.retry.max_attempts {
                 return Err(self.failed(attempts, message));
@@ -171,11 +155,7 @@ impl OpenAiCompleter {
     }
 
     fn failed(&self, attempts: usize, message: String) -> CompletionError {
-        CompletionError::Failed {
-            engine: self.name(),
-            attempts,
-            message,
-        }
+        CompletionError::Failed { engine: self.name(), attempts, message }
     }
 
     /// Sends a request once.
@@ -262,10 +242,7 @@ impl Completer for OpenAiCompleter {
             }
         });
         let lost = || Err(self.failed(1, "the worker ended before the request did".into()));
-        results
-            .into_iter()
-            .map(|result| result.unwrap_or_else(lost))
-            .collect()
+        results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
     }
 
     fn name(&self) -> String {

@@ -56,11 +56,7 @@ fn default_value() -> f64 {
 
 impl Default for Grade {
     fn default() -> Self {
-        Self::Graded {
-            threshold: 2.0,
-            low: 1.2,
-            high: 1.4,
-        }
+        Self::Graded { threshold: 2.0, low: 1.2, high: 1.4 }
     }
 }
 
@@ -68,9 +64,7 @@ impl Grade {
     /// The constant variant with its default value.
     #[must_use]
     pub fn constant() -> Self {
-        Self::Constant {
-            value: default_value(),
-        }
+        Self::Constant { value: default_value() }
     }
 
     pub(crate) fn threshold(&self) -> f64 {
@@ -166,17 +160,8 @@ impl ParConfig {
     /// below `low`, the threshold is negative or a penalty is positive.
     pub fn validate(&self) -> Result<()> {
         match self.f {
-            Grade::Graded {
-                threshold,
-                low,
-                high,
-            } => {
-                check(
-                    "f.graded.threshold",
-                    threshold,
-                    threshold >= 0.0,
-                    "0 or more",
-                )?;
+            Grade::Graded { threshold, low, high } => {
+                check("f.graded.threshold", threshold, threshold >= 0.0, "0 or more")?;
                 check("f.graded.low", low, low > 0.0, "above 0")?;
                 check("f.graded.high", high, high >= low, "at least f.graded.low")?;
             }
@@ -196,11 +181,7 @@ impl ParConfig {
     /// The format reward of a fault.
     #[must_use]
     pub fn format_reward(&self, fault: FormatFault) -> f64 {
-        if fault.is_broken_tags() {
-            self.format_missing_tags
-        } else {
-            self.format_bad_score
-        }
+        if fault.is_broken_tags() { self.format_missing_tags } else { self.format_bad_score }
     }
 }
 
@@ -225,19 +206,13 @@ impl ParScore {
     /// A judgement with a score; a number that is not finite counts as a bad score.
     #[must_use]
     pub fn valid(score: f64) -> Self {
-        Self {
-            score: Ok(score),
-            readable: None,
-        }
+        Self { score: Ok(score), readable: None }
     }
 
     /// A judgement without a score.
     #[must_use]
     pub fn fault(fault: FormatFault) -> Self {
-        Self {
-            score: Err(fault),
-            readable: None,
-        }
+        Self { score: Err(fault), readable: None }
     }
 
     fn format_fault(&self) -> Option<FormatFault> {
@@ -261,10 +236,7 @@ impl ParScore {
 
 impl From<&Judgement> for ParScore {
     fn from(judgement: &Judgement) -> Self {
-        Self {
-            score: judgement.score,
-            readable: judgement.readable_score,
-        }
+        Self { score: judgement.score, readable: judgement.readable_score }
     }
 }
 
@@ -338,10 +310,7 @@ pub fn par(chosen: &[ParScore], rejected: &[ParScore], config: &ParConfig) -> Pa
 }
 
 fn usable(scores: &[ParScore], broken_tags: BrokenTagsScore) -> Vec<Option<f64>> {
-    scores
-        .iter()
-        .map(|score| score.usable(broken_tags))
-        .collect()
+    scores.iter().map(|score| score.usable(broken_tags)).collect()
 }
 
 /// f(sign · (s − s̄ of the other side)) for every usable score, 0 for the rest.
@@ -382,24 +351,12 @@ fn side(
         })
         .collect();
     let kept = !(empty_side && config.on_empty_side == OnEmptySide::DropPair);
-    ParSide {
-        rewards,
-        mean: own.mean(),
-        mask: vec![kept; scores.len()],
-    }
+    ParSide { rewards, mean: own.mean(), mask: vec![kept; scores.len()] }
 }
 
 fn combine(par: f64, format: f64, faulty: bool, how: FormatCombine) -> ParReward {
-    let par = if faulty && how == FormatCombine::Replace {
-        0.0
-    } else {
-        par
-    };
-    ParReward {
-        par,
-        format,
-        total: par + format,
-    }
+    let par = if faulty && how == FormatCombine::Replace { 0.0 } else { par };
+    ParReward { par, format, total: par + format }
 }
 
 #[cfg(test)]

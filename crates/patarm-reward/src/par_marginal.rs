@@ -42,11 +42,7 @@ pub struct MarginalConfig {
 
 impl Default for MarginalConfig {
     fn default() -> Self {
-        Self {
-            par: ParConfig::default(),
-            std_normalise: true,
-            eps: 1e-6,
-        }
+        Self { par: ParConfig::default(), std_normalise: true, eps: 1e-6 }
     }
 }
 
@@ -132,14 +128,8 @@ pub fn par_marginal(
     config: &MarginalConfig,
 ) -> Result<MarginalOutcome> {
     check_grid(grid)?;
-    let read_c = chosen
-        .iter()
-        .map(|rollout| read(grid, rollout))
-        .collect::<Result<Vec<_>>>()?;
-    let read_r = rejected
-        .iter()
-        .map(|rollout| read(grid, rollout))
-        .collect::<Result<Vec<_>>>()?;
+    let read_c = chosen.iter().map(|rollout| read(grid, rollout)).collect::<Result<Vec<_>>>()?;
+    let read_r = rejected.iter().map(|rollout| read(grid, rollout)).collect::<Result<Vec<_>>>()?;
     let (mean_c, mean_r) = (side_mean(&read_c), side_mean(&read_r));
     let empty_side = mean_c.is_none() || mean_r.is_none();
     let rewards_c = score_rewards(grid, mean_c, mean_r, &config.par, 1.0);
@@ -189,17 +179,10 @@ fn read(grid: &[f64], rollout: &MarginalRollout) -> Result<ReadRollout> {
                 fault,
             });
         }
-        MarginalRollout::Read {
-            probabilities,
-            fault,
-        } => (probabilities, *fault),
+        MarginalRollout::Read { probabilities, fault } => (probabilities, *fault),
     };
     if probabilities.len() != grid.len() {
-        let message = format!(
-            "{} probabilities for {} scores",
-            probabilities.len(),
-            grid.len()
-        );
+        let message = format!("{} probabilities for {} scores", probabilities.len(), grid.len());
         return Err(Error::new(ErrorKind::Input, message));
     }
     let mass: f64 = probabilities.iter().sum();
@@ -214,19 +197,11 @@ fn read(grid: &[f64], rollout: &MarginalRollout) -> Result<ReadRollout> {
     let admissible = mass / scale;
     let expected_score = (admissible > MIN_ADMISSIBLE_MASS).then(|| weighted / admissible);
     let invalid_mass = (1.0 - admissible).max(0.0);
-    Ok(ReadRollout {
-        probabilities,
-        invalid_mass,
-        expected_score,
-        fault,
-    })
+    Ok(ReadRollout { probabilities, invalid_mass, expected_score, fault })
 }
 
 fn side_mean(rollouts: &[ReadRollout]) -> Option<f64> {
-    let scores: Vec<f64> = rollouts
-        .iter()
-        .filter_map(|rollout| rollout.expected_score)
-        .collect();
+    let scores: Vec<f64> = rollouts.iter().filter_map(|rollout| rollout.expected_score).collect();
     (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
 }
 
@@ -246,9 +221,7 @@ fn score_rewards(
     grid.iter()
         .map(|score| {
             let delta = sign * (score - other);
-            config
-                .f
-                .reward(delta > TIE_TOLERANCE, delta > threshold + TIE_TOLERANCE)
+            config.f.reward(delta > TIE_TOLERANCE, delta > threshold + TIE_TOLERANCE)
         })
         .collect()
 }
@@ -260,19 +233,11 @@ fn group(
     config: &MarginalConfig,
 ) -> MarginalSide {
     let invalid_reward = config.par.format_bad_score;
-    let rewards = OutcomeRewards {
-        score_rewards: &score_rewards,
-        invalid_reward,
-        par: &config.par,
-    };
-    let expected: Vec<f64> = rollouts
-        .iter()
-        .map(|r| rewards.mean(r, |reward| reward))
-        .collect();
-    let format: Vec<f64> = rollouts
-        .iter()
-        .map(|r| r.fault.map_or(0.0, |f| config.par.format_reward(f)))
-        .collect();
+    let rewards =
+        OutcomeRewards { score_rewards: &score_rewards, invalid_reward, par: &config.par };
+    let expected: Vec<f64> = rollouts.iter().map(|r| rewards.mean(r, |reward| reward)).collect();
+    let format: Vec<f64> =
+        rollouts.iter().map(|r| r.fault.map_or(0.0, |f| config.par.format_reward(f))).collect();
     let centre = mean(&expected);
     let around = |reward: f64| (reward - centre.unwrap_or(0.0)).powi(2);
     let squares: Vec<f64> = rollouts.iter().map(|r| rewards.mean(r, around)).collect();
@@ -332,11 +297,7 @@ impl OutcomeRewards<'_> {
     /// The outcome advantages of one rollout with expected reward `own`.
     fn advantages(&self, rollout: &ReadRollout, own: f64, scale: f64) -> MarginalReward {
         let read = !rollout.probabilities.is_empty();
-        let invalid_advantage = if read {
-            (self.invalid_reward - own) * scale
-        } else {
-            0.0
-        };
+        let invalid_advantage = if read { (self.invalid_reward - own) * scale } else { 0.0 };
         let score_advantages: Vec<f64> = (self.score_rewards.iter())
             .take(rollout.probabilities.len())
             .map(|reward| (reward - own) * scale)

@@ -29,10 +29,7 @@ pub struct ClipRange {
 
 impl Default for ClipRange {
     fn default() -> Self {
-        Self {
-            low: 0.2,
-            high: 0.2,
-        }
+        Self { low: 0.2, high: 0.2 }
     }
 }
 
@@ -169,10 +166,7 @@ pub fn policy_loss(
 ) -> Result<PolicyLoss> {
     check(batch, config, denominator)?;
     let tokens = batch.logprobs_new.len();
-    let mut result = PolicyLoss {
-        d_logprobs: vec![0.0; tokens],
-        ..PolicyLoss::default()
-    };
+    let mut result = PolicyLoss { d_logprobs: vec![0.0; tokens], ..PolicyLoss::default() };
     let mut start = 0;
     let mut ratio_sum = 0.0;
     for &length in batch.lengths {
@@ -181,12 +175,7 @@ pub fn policy_loss(
             LossLevel::Token => 1.0 / denominator,
             LossLevel::Sequence => 1.0 / (denominator * length.max(1) as f64),
         };
-        let sequence = Sequence {
-            batch,
-            start,
-            end,
-            weight,
-        };
+        let sequence = Sequence { batch, start, end, weight };
         ratio_sum += match config.ratio {
             RatioLevel::Token => sequence.add_token_ratios(config.clip, &mut result),
             RatioLevel::Sequence => sequence.add_sequence_ratio(config.clip, &mut result),
@@ -195,25 +184,16 @@ pub fn policy_loss(
         start = end;
     }
     result.loss = result.policy + config.kl_coefficient * result.kl;
-    result.mean_ratio = if tokens == 0 {
-        1.0
-    } else {
-        ratio_sum / tokens as f64
-    };
+    result.mean_ratio = if tokens == 0 { 1.0 } else { ratio_sum / tokens as f64 };
     Ok(result)
 }
 
 fn check(batch: &TokenBatch<'_>, config: &PolicyLossConfig, denominator: f64) -> Result<()> {
     let tokens = batch.logprobs_new.len();
-    let total = batch
-        .lengths
-        .iter()
-        .try_fold(0usize, |sum, &length| sum.checked_add(length));
+    let total = batch.lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
     let same = batch.logprobs_old.len() == tokens
         && batch.advantages.len() == tokens
-        && batch
-            .logprobs_reference
-            .is_none_or(|reference| reference.len() == tokens)
+        && batch.logprobs_reference.is_none_or(|reference| reference.len() == tokens)
         && total == Some(tokens);
     if !same {
         let message = format!(
@@ -264,10 +244,7 @@ impl Sequence<'_> {
     /// The same with one ratio for the sequence, whose log is the mean log ratio.
     fn add_sequence_ratio(&self, clip: ClipRange, result: &mut PolicyLoss) -> f64 {
         let length = (self.end - self.start).max(1) as f64;
-        let mean = (self.start..self.end)
-            .map(|t| self.log_ratio(t))
-            .sum::<f64>()
-            / length;
+        let mean = (self.start..self.end).map(|t| self.log_ratio(t)).sum::<f64>() / length;
         let mut d_mean = 0.0;
         let mut ratio_sum = 0.0;
         for &advantage in &self.batch.advantages[self.start..self.end] {
@@ -288,9 +265,7 @@ impl Sequence<'_> {
             return;
         };
         for t in self.start..self.end {
-            let term = config
-                .kl_estimator
-                .term(self.batch.logprobs_new[t], reference[t]);
+            let term = config.kl_estimator.term(self.batch.logprobs_new[t], reference[t]);
             result.kl += self.weight * term.value;
             result.d_logprobs[t] += self.weight * config.kl_coefficient * term.d_logprob;
         }

@@ -64,11 +64,7 @@ mod tests {
         let values: Vec<u64> = (0..3).map(|_| generator.next_u64()).collect();
         assert_eq!(
             values,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
         );
     }
 
@@ -79,10 +75,7 @@ mod tests {
         for _ in 0..9_000 {
             counts[generator.below(9)] += 1;
         }
-        assert!(
-            counts.iter().all(|&count| (850..1150).contains(&count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| (850..1150).contains(&count)), "{counts:?}");
         assert_eq!(generator.below(0), 0);
     }
 

@@ -52,25 +52,13 @@ impl SkewSymmetricGroup {
     /// # Errors
     /// When there is not one verdict a pair, or a verdict is not finite.
     pub fn from_verdicts(size: usize, verdicts: &[Option<f64>]) -> Result<Self> {
-        let pairs = size
-            .checked_mul(size.saturating_sub(1))
-            .map(|twice| twice / 2);
+        let pairs = size.checked_mul(size.saturating_sub(1)).map(|twice| twice / 2);
         if pairs != Some(verdicts.len()) {
-            let message = format!(
-                "{} verdicts for a group of {size} responses",
-                verdicts.len()
-            );
+            let message = format!("{} verdicts for a group of {size} responses", verdicts.len());
             return Err(Error::new(ErrorKind::Input, message));
         }
-        if verdicts
-            .iter()
-            .flatten()
-            .any(|verdict| !verdict.is_finite())
-        {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "a verdict is not a finite number",
-            ));
+        if verdicts.iter().flatten().any(|verdict| !verdict.is_finite()) {
+            return Err(Error::new(ErrorKind::Input, "a verdict is not a finite number"));
         }
         let mut differences = vec![0.0; size * size];
         let mut next = verdicts.iter();
@@ -90,11 +78,7 @@ impl SkewSymmetricGroup {
     /// When an index is not below the group size.
     #[must_use]
     pub fn difference(&self, i: usize, j: usize) -> f64 {
-        assert!(
-            i < self.size && j < self.size,
-            "({i}, {j}) in a group of {}",
-            self.size
-        );
+        assert!(i < self.size && j < self.size, "({i}, {j}) in a group of {}", self.size);
         self.differences[i * self.size + j]
     }
 
@@ -148,11 +132,7 @@ mod tests {
             (None, First, 0.0),
             (Some(Unknown), Unknown, 0.0),
         ] {
-            assert_eq!(
-                correctness(verdict, label),
-                expected,
-                "{verdict:?}, {label:?}"
-            );
+            assert_eq!(correctness(verdict, label), expected, "{verdict:?}, {label:?}");
             assert_eq!(signed_correctness(verdict, label), 2.0 * expected - 1.0);
         }
     }
@@ -160,10 +140,8 @@ mod tests {
     #[test]
     fn graded_sign_table_of_36() {
         let levels = [-3, -2, -1, 1, 2, 3];
-        let total: f64 = levels
-            .iter()
-            .flat_map(|&v| levels.iter().map(move |&l| graded_sign(Some(v), l)))
-            .sum();
+        let total: f64 =
+            levels.iter().flat_map(|&v| levels.iter().map(move |&l| graded_sign(Some(v), l))).sum();
         assert_eq!(total, 6.0 + 0.5 * 12.0);
         assert_eq!(graded_sign(Some(2), 2), 1.0);
         assert_eq!(graded_sign(Some(-1), -3), 0.5);
@@ -200,12 +178,7 @@ mod tests {
         assert_eq!(unparsed.advantages(0.0), [0.0; 2]);
         let one = SkewSymmetricGroup::from_verdicts(1, &[]).unwrap();
         assert_eq!(one.advantages(1e-6), [0.0]);
-        assert!(
-            SkewSymmetricGroup::from_verdicts(0, &[])
-                .unwrap()
-                .advantages(0.0)
-                .is_empty()
-        );
+        assert!(SkewSymmetricGroup::from_verdicts(0, &[]).unwrap().advantages(0.0).is_empty());
         assert!(SkewSymmetricGroup::from_verdicts(3, &[None]).is_err());
         assert!(SkewSymmetricGroup::from_verdicts(2, &[Some(f64::NAN)]).is_err());
         assert!(SkewSymmetricGroup::from_verdicts(usize::MAX, &[]).is_err());

@@ -28,14 +28,8 @@ const MAX_TEMPLATE_BYTES: u64 = 256 << 10;
 /// The presets that come with the program, by name.
 const PRESETS: [(&str, &str); 3] = [
     ("patarm", include_str!("../templates/patarm.toml")),
-    (
-        "patarm-short",
-        include_str!("../templates/patarm-short.toml"),
-    ),
-    (
-        "patarm-released",
-        include_str!("../templates/patarm-released.toml"),
-    ),
+    ("patarm-short", include_str!("../templates/patarm-short.toml")),
+    ("patarm-released", include_str!("../templates/patarm-released.toml")),
 ];
 
 /// Whose criteria a judgement is made under.
@@ -106,17 +100,12 @@ impl JudgePrompt {
     /// All segments as one text, for engines that take text.
     #[must_use]
     pub fn plain_text(&self) -> String {
-        self.segments
-            .iter()
-            .map(|segment| segment.text.as_str())
-            .collect()
+        self.segments.iter().map(|segment| segment.text.as_str()).collect()
     }
 
     /// The segments of one level.
     pub fn level(&self, level: SegmentLevel) -> impl Iterator<Item = &JudgeSegment> {
-        self.segments
-            .iter()
-            .filter(move |segment| segment.level == level)
+        self.segments.iter().filter(move |segment| segment.level == level)
     }
 }
 
@@ -194,10 +183,7 @@ impl JudgeTemplate {
         let shown = path.display();
         let cannot = |source| {
             let presets = names.join(", ");
-            Error::io(
-                format!("judge template {shown}: no preset ({presets}) and no file"),
-                source,
-            )
+            Error::io(format!("judge template {shown}: no preset ({presets}) and no file"), source)
         };
         let size = std::fs::metadata(path).map_err(cannot)?.len();
         if size > MAX_TEMPLATE_BYTES {
@@ -215,20 +201,13 @@ impl JudgeTemplate {
     /// tag name, or puts the response before the prompt.
     pub fn from_toml(text: &str, source: &str) -> Result<Self> {
         let wrong = |message: &dyn std::fmt::Display| {
-            Error::new(
-                ErrorKind::Template,
-                format!("judge template {source}: {message}"),
-            )
+            Error::new(ErrorKind::Template, format!("judge template {source}: {message}"))
         };
         let file: TemplateFile = toml::from_str(text).map_err(|error| wrong(&error))?;
         file.validate().map_err(|error| wrong(&error))?;
         let pointwise = Layout::pointwise(&file.layouts.pointwise).map_err(|e| wrong(&e))?;
         let pairwise = Layout::pairwise(&file.layouts.pairwise).map_err(|e| wrong(&e))?;
-        Ok(Self {
-            file,
-            pointwise,
-            pairwise,
-        })
+        Ok(Self { file, pointwise, pairwise })
     }
 
     /// The name, for reports and cache keys.
@@ -262,10 +241,7 @@ impl JudgeTemplate {
         if mode == RubricMode::Primary {
             tags.rubrics.clear();
         }
-        JudgeFormat {
-            tags,
-            scale: self.file.scale,
-        }
+        JudgeFormat { tags, scale: self.file.scale }
     }
 
     /// The prompt that asks for a judgement of one item. It sees nothing but the item.
@@ -308,11 +284,7 @@ impl JudgeTemplate {
     ) -> JudgePrompt {
         let values = self.file.values(options.task, options.mode, instructions);
         let mut segments = Vec::new();
-        let head = format!(
-            "{}{}",
-            options.frame.before_user,
-            values.fill(layout.head())
-        );
+        let head = format!("{}{}", options.frame.before_user, values.fill(layout.head()));
         push_template(&mut segments, head, SegmentLevel::Shared);
         let last = layout.parts().len().saturating_sub(1);
         for (i, part) in layout.parts().iter().enumerate() {
@@ -334,11 +306,7 @@ impl JudgeTemplate {
 
 fn push_template(segments: &mut Vec<JudgeSegment>, text: String, level: SegmentLevel) {
     if !text.is_empty() {
-        segments.push(JudgeSegment {
-            text,
-            kind: SegmentKind::Template,
-            level,
-        });
+        segments.push(JudgeSegment { text, kind: SegmentKind::Template, level });
     }
 }
 
@@ -347,11 +315,8 @@ fn prompt_text(prompt: &Conversation) -> String {
     let mut text = String::new();
     for tool in &prompt.tools {
         let lines = [&tool.name, &tool.description, &tool.parameters];
-        let stated: Vec<&str> = lines
-            .iter()
-            .map(|s| s.as_str())
-            .filter(|s| !s.is_empty())
-            .collect();
+        let stated: Vec<&str> =
+            lines.iter().map(|s| s.as_str()).filter(|s| !s.is_empty()).collect();
         text.push_str(&format!("[tool {}]\n", stated.join(": ")));
     }
     text.push_str(&prompt.transcript());

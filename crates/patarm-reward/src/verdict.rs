@@ -61,26 +61,16 @@ impl JudgementTags {
     /// When a name has characters other than ASCII letters, digits, `_` and `-`, is
     /// used twice, or the think, score or verdict tag has none.
     pub fn validate(&self) -> Result<()> {
-        let required = [
-            ("think", &self.think),
-            ("score", &self.score),
-            ("verdict", &self.verdict),
-        ];
+        let required = [("think", &self.think), ("score", &self.score), ("verdict", &self.verdict)];
         let optional = [("rubrics", &self.rubrics), ("evaluation", &self.evaluation)];
         for (field, name) in required {
             if name.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::Template,
-                    format!("tags.{field} is empty"),
-                ));
+                return Err(Error::new(ErrorKind::Template, format!("tags.{field} is empty")));
             }
         }
         let all: Vec<_> = required.into_iter().chain(optional).collect();
         for (i, (field, name)) in all.iter().enumerate() {
-            if !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-            {
+            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
                 let message = format!("tags.{field} = {name:?}: use letters, digits, _ and -");
                 return Err(Error::new(ErrorKind::Template, message));
             }
@@ -168,9 +158,7 @@ pub fn parse_judgement(
 ) -> ParsedJudgement {
     let text = within_limit(text);
     let sections = Sections::find(text, tags, &tags.score, end);
-    let score = sections
-        .fault
-        .map_or_else(|| scale.parse(sections.answer(text)), Err);
+    let score = sections.fault.map_or_else(|| scale.parse(sections.answer(text)), Err);
     let readable_score = match score {
         Err(fault) if fault.is_broken_tags() => {
             last_well_formed(text, sections.spans.body, &tags.score)
@@ -219,9 +207,7 @@ pub struct ParsedComparison {
 pub fn parse_comparison(text: &str, tags: &JudgementTags, end: TextEnd) -> ParsedComparison {
     let text = within_limit(text);
     let sections = Sections::find(text, tags, &tags.verdict, end);
-    let verdict = sections
-        .fault
-        .map_or_else(|| parse_verdict_label(sections.answer(text)), Err);
+    let verdict = sections.fault.map_or_else(|| parse_verdict_label(sections.answer(text)), Err);
     ParsedComparison {
         rubric: rubric_lines::parse(sections.rubrics(text)).0,
         evaluation: sections.evaluation(text).to_owned(),
@@ -260,25 +246,12 @@ impl Sections {
             Some(at) => at + closing(&tags.think).len(),
             None => 0,
         };
-        let mut spans = Spans {
-            body,
-            ..Spans::default()
-        };
+        let mut spans = Spans { body, ..Spans::default() };
         let fault = locate(text, tags, answer_tag, &mut spans).err();
         // A cut text is reported as cut, not as what happens to be missing from it.
         let cut = end == TextEnd::Truncated
-            && matches!(
-                fault,
-                Some(FormatFault::MissingTag | FormatFault::ScoreAbsent)
-            );
-        Self {
-            spans,
-            fault: if cut {
-                Some(FormatFault::Truncated)
-            } else {
-                fault
-            },
-        }
+            && matches!(fault, Some(FormatFault::MissingTag | FormatFault::ScoreAbsent));
+        Self { spans, fault: if cut { Some(FormatFault::Truncated) } else { fault } }
     }
 
     fn rubrics<'a>(&self, text: &'a str) -> &'a str {
@@ -286,10 +259,7 @@ impl Sections {
     }
 
     fn evaluation<'a>(&self, text: &'a str) -> &'a str {
-        self.spans
-            .evaluation
-            .clone()
-            .map_or("", |span| text[span].trim())
+        self.spans.evaluation.clone().map_or("", |span| text[span].trim())
     }
 
     fn answer<'a>(&self, text: &'a str) -> &'a str {
@@ -334,13 +304,9 @@ fn section(
 ) -> std::result::Result<Range<usize>, FormatFault> {
     let (open, close) = (opening(name), closing(name));
     let fault = |needle: &str, before: usize| missing(text, body, before, needle);
-    let start = text[cursor..]
-        .find(&open)
-        .ok_or_else(|| fault(&open, cursor))?;
+    let start = text[cursor..].find(&open).ok_or_else(|| fault(&open, cursor))?;
     let start = cursor + start + open.len();
-    let length = text[start..]
-        .find(&close)
-        .ok_or_else(|| fault(&close, start))?;
+    let length = text[start..].find(&close).ok_or_else(|| fault(&close, start))?;
     Ok(start..start + length)
 }
 

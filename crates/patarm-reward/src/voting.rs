@@ -53,24 +53,14 @@ pub fn vote(judgements: &[Judgement], read_out: ReadOut, combine: VoteCombine) -
             f64::midpoint(numbers[(count - 1) / 2], numbers[count / 2])
         }
     };
-    Some(Vote {
-        value,
-        spread,
-        num_valid: count,
-        num_votes: judgements.len(),
-    })
+    Some(Vote { value, spread, num_valid: count, num_votes: judgements.len() })
 }
 
 /// The preference with more votes, a tie where neither has; `None` without votes.
 /// Votes for a tie count for neither.
 #[must_use]
 pub fn majority(verdicts: &[Preference]) -> Option<Preference> {
-    let count = |preference| {
-        verdicts
-            .iter()
-            .filter(|&&verdict| verdict == preference)
-            .count()
-    };
+    let count = |preference| verdicts.iter().filter(|&&verdict| verdict == preference).count();
     let (first, second) = (count(Preference::First), count(Preference::Second));
     if first + second + count(Preference::Tie) == 0 {
         return None;
@@ -110,10 +100,7 @@ mod tests {
             judgement(Ok(9.0), Some(9.5)),
         ];
         let sampled = vote(&judgements, ReadOut::Sampled, VoteCombine::Mean).unwrap();
-        assert_eq!(
-            (sampled.value, sampled.num_valid, sampled.num_votes),
-            (7.0, 3, 4)
-        );
+        assert_eq!((sampled.value, sampled.num_valid, sampled.num_votes), (7.0, 3, 4));
         assert!((sampled.spread - 7f64.sqrt()).abs() < 1e-12);
         let expected = vote(&judgements, ReadOut::Expected, VoteCombine::Mean).unwrap();
         assert_eq!(expected.value, 7.5);

@@ -22,13 +22,8 @@ pub enum Task {
 
 impl Task {
     /// Every task, in the order of their documentation.
-    pub const ALL: [Self; 5] = [
-        Self::Chat,
-        Self::Code,
-        Self::Math,
-        Self::Safety,
-        Self::InstructionFollowing,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Chat, Self::Code, Self::Math, Self::Safety, Self::InstructionFollowing];
 
     /// The name used in files and prompts.
     #[must_use]

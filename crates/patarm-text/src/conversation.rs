@@ -79,10 +79,7 @@ impl Message {
     /// All text parts, concatenated.
     #[must_use]
     pub fn plain_text(&self) -> String {
-        self.content
-            .iter()
-            .map(|ContentPart::Text { text }| text.as_str())
-            .collect()
+        self.content.iter().map(|ContentPart::Text { text }| text.as_str()).collect()
     }
 }
 
@@ -100,10 +97,7 @@ impl Conversation {
     /// A conversation of one user turn.
     #[must_use]
     pub fn from_user(text: impl Into<String>) -> Self {
-        Self {
-            messages: vec![Message::text(Role::User, text)],
-            tools: Vec::new(),
-        }
+        Self { messages: vec![Message::text(Role::User, text)], tools: Vec::new() }
     }
 
     /// The conversation as a judge reads it: the text alone for a single user

@@ -51,10 +51,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_row_bytes: 16 << 20,
-            max_rows: None,
-        }
+        Self { max_row_bytes: 16 << 20, max_rows: None }
     }
 }
 
@@ -115,13 +112,8 @@ impl ComparisonReader {
     /// When the file cannot be opened or is none of the containers.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self, ReadError> {
         let rows = Rows::open(path, &options.limits)?;
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        let stem = name
-            .as_deref()
-            .and_then(|name| name.split('.').next())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let stem = name.as_deref().and_then(|name| name.split('.').next()).unwrap_or_default();
         Ok(Self {
             file: path.to_owned(),
             stem: stem.to_owned(),
@@ -156,12 +148,7 @@ impl ComparisonReader {
     /// The next comparison or error, skipping nothing.
     fn advance(&mut self) -> Option<Result<Comparison, ReadError>> {
         loop {
-            if self
-                .options
-                .limits
-                .max_rows
-                .is_some_and(|max| self.num_rows >= max)
-            {
+            if self.options.limits.max_rows.is_some_and(|max| self.num_rows >= max) {
                 self.ended = true;
                 return None;
             }
@@ -226,10 +213,7 @@ pub(crate) fn raw_rows(
         }
         let row = rows.next_row().transpose()?;
         ended = row.as_ref().is_err_and(ReadError::ends_file);
-        Some(
-            row.map(|row| row.value)
-                .map_err(|error| error.in_file(&file)),
-        )
+        Some(row.map(|row| row.value).map_err(|error| error.in_file(&file)))
     }))
 }
 

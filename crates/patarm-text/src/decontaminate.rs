@@ -68,12 +68,7 @@ impl References {
             let context = format!("runs of {run_words} words cannot be compared; use 1 to 1000");
             return Err(Error::new(ErrorKind::Recipe, context));
         }
-        Ok(Self {
-            run_words,
-            runs: HashSet::new(),
-            short: HashSet::new(),
-            num_texts: 0,
-        })
+        Ok(Self { run_words, runs: HashSet::new(), short: HashSet::new(), num_texts: 0 })
     }
 
     /// Texts added so far.
@@ -149,9 +144,7 @@ impl References {
             }
         }
         let responses = [&comparison.first.response, &comparison.second.response];
-        let shared = responses
-            .iter()
-            .any(|response| self.has_run(&word_hashes(response)));
+        let shared = responses.iter().any(|response| self.has_run(&word_hashes(response)));
         shared.then_some(Overlap::ResponseRun)
     }
 
@@ -160,15 +153,12 @@ impl References {
             let context = format!("the reference data have more than {MAX_RUNS} runs of words");
             return Err(Error::new(ErrorKind::Limit, context));
         }
-        self.runs
-            .extend(words.windows(self.run_words).map(sequence_hash));
+        self.runs.extend(words.windows(self.run_words).map(sequence_hash));
         Ok(())
     }
 
     fn has_run(&self, words: &[u64]) -> bool {
-        words
-            .windows(self.run_words)
-            .any(|run| self.runs.contains(&sequence_hash(run)))
+        words.windows(self.run_words).any(|run| self.runs.contains(&sequence_hash(run)))
     }
 
     fn add_value(&mut self, value: &Value) -> Result<()> {
@@ -185,14 +175,8 @@ impl References {
 /// say nothing about contamination.
 fn asked(prompt: &Conversation) -> String {
     use crate::conversation::Role;
-    let turns = prompt
-        .messages
-        .iter()
-        .filter(|message| message.role != Role::System);
-    turns
-        .map(crate::conversation::Message::plain_text)
-        .collect::<Vec<_>>()
-        .join("\n")
+    let turns = prompt.messages.iter().filter(|message| message.role != Role::System);
+    turns.map(crate::conversation::Message::plain_text).collect::<Vec<_>>().join("\n")
 }
 
 /// Leaves out what overlaps with the references.
@@ -263,14 +247,8 @@ mod tests {
     fn thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not() {
         let references = against(&pair(LONG, &format!("start {LONG} end"), "b"));
         let around = format!("Before: {}! After.", LONG.to_uppercase());
-        assert_eq!(
-            references.overlap(&pair(&around, "", "")),
-            Some(Overlap::PromptRun)
-        );
-        assert_eq!(
-            references.overlap(&pair("q", "", &around)),
-            Some(Overlap::ResponseRun)
-        );
+        assert_eq!(references.overlap(&pair(&around, "", "")), Some(Overlap::PromptRun));
+        assert_eq!(references.overlap(&pair("q", "", &around)), Some(Overlap::ResponseRun));
         let twelve = LONG.rsplit_once(' ').unwrap().0;
         assert_eq!(references.overlap(&pair(twelve, twelve, twelve)), None);
         let broken = LONG.replace("seven", "7");
@@ -282,28 +260,19 @@ mod tests {
         let with_system = |question: &str| {
             let mut one = pair(question, "a", "b");
             for item in [&mut one.first, &mut one.second] {
-                item.prompt
-                    .messages
-                    .insert(0, Message::text(Role::System, LONG));
+                item.prompt.messages.insert(0, Message::text(Role::System, LONG));
             }
             one
         };
         let references = against(&with_system("first question"));
         assert_eq!(references.overlap(&with_system("second question")), None);
-        assert_eq!(
-            references.overlap(&with_system("First question!")),
-            Some(Overlap::SamePrompt)
-        );
+        assert_eq!(references.overlap(&with_system("First question!")), Some(Overlap::SamePrompt));
     }
 
     #[test]
     fn the_report_adds_up() {
         let references = against(&pair("taken", "a", "b"));
-        let all = vec![
-            pair("taken", "x", "y"),
-            pair("free", "x", "y"),
-            pair("TAKEN", "z", "y"),
-        ];
+        let all = vec![pair("taken", "x", "y"), pair("free", "x", "y"), pair("TAKEN", "z", "y")];
         let (kept, report) = decontaminate(all, &references);
         assert_eq!(kept.len(), 1);
         assert_eq!((report.checked, report.kept), (3, 1));
@@ -320,35 +289,19 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         };
-        let questions = file(
-            "q.jsonl",
-            &format!("{{\"question\": \"{LONG}\", \"n\": [\"Hi you\"]}}\n"),
-        );
-        let pairs = file(
-            "p.jsonl",
-            r#"{"prompt": "In a pair", "chosen": "a", "rejected": "b"}"#,
-        );
+        let questions =
+            file("q.jsonl", &format!("{{\"question\": \"{LONG}\", \"n\": [\"Hi you\"]}}\n"));
+        let pairs = file("p.jsonl", r#"{"prompt": "In a pair", "chosen": "a", "rejected": "b"}"#);
         let mut references = References::new(DEFAULT_RUN_WORDS).unwrap();
         for path in [&questions, &pairs] {
             references.add_file(path, &ReadOptions::default()).unwrap();
         }
-        assert_eq!(
-            references.overlap(&pair(LONG, "", "")),
-            Some(Overlap::PromptRun)
-        );
-        assert_eq!(
-            references.overlap(&pair("hi, you", "", "")),
-            Some(Overlap::SamePrompt)
-        );
-        assert_eq!(
-            references.overlap(&pair("in a pair", "", "")),
-            Some(Overlap::SamePrompt)
-        );
+        assert_eq!(references.overlap(&pair(LONG, "", "")), Some(Overlap::PromptRun));
+        assert_eq!(references.overlap(&pair("hi, you", "", "")), Some(Overlap::SamePrompt));
+        assert_eq!(references.overlap(&pair("in a pair", "", "")), Some(Overlap::SamePrompt));
         assert_eq!(references.overlap(&pair("a", "", "")), None);
         let broken = file("b.jsonl", "{");
-        let error = references
-            .add_file(&broken, &ReadOptions::default())
-            .unwrap_err();
+        let error = references.add_file(&broken, &ReadOptions::default()).unwrap_err();
         assert!(error.to_string().contains("b.jsonl"), "{error}");
     }
 }

@@ -41,11 +41,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-            source: None,
-        }
+        Self { kind, context: context.into(), source: None }
     }
 
     pub(crate) fn with_source(
@@ -53,19 +49,11 @@ impl Error {
         context: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self {
-            kind,
-            context: context.into(),
-            source: Some(source.into()),
-        }
+        Self { kind, context: context.into(), source: Some(source.into()) }
     }
 
     pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
-        Self::with_source(
-            ErrorKind::Io,
-            format!("cannot {action} {}", path.display()),
-            source,
-        )
+        Self::with_source(ErrorKind::Io, format!("cannot {action} {}", path.display()), source)
     }
 
     /// What kind of thing failed.

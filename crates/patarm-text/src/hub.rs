@@ -33,10 +33,7 @@ impl HubFile {
             return Ok(None);
         };
         let mut parts = rest.splitn(3, '/');
-        let (owner, name) = (
-            parts.next().unwrap_or_default(),
-            parts.next().unwrap_or_default(),
-        );
+        let (owner, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let file = parts.next().filter(|file| !file.is_empty());
         let steps_up = file.is_some_and(|file| file.split('/').any(|step| step == ".."));
         if !is_name(owner) || !is_name(name) || steps_up {
@@ -44,10 +41,7 @@ impl HubFile {
                 format!("{address:?} is not of the form hf:owner/name or hf:owner/name/file");
             return Err(Error::new(ErrorKind::Hub, context));
         }
-        Ok(Some(Self {
-            repository: format!("{owner}/{name}"),
-            file: file.map(str::to_owned),
-        }))
+        Ok(Some(Self { repository: format!("{owner}/{name}"), file: file.map(str::to_owned) }))
     }
 }
 
@@ -67,19 +61,12 @@ pub fn fetch(address: &HubFile) -> Result<PathBuf> {
         let context = format!("cannot fetch {} from the hub", address.repository);
         Error::with_source(ErrorKind::Hub, context, source)
     };
-    let repository = Api::new()
-        .map_err(failed)?
-        .dataset(address.repository.clone());
+    let repository = Api::new().map_err(failed)?.dataset(address.repository.clone());
     let file = match &address.file {
         Some(file) => file.clone(),
         None => {
             let info = repository.info().map_err(failed)?;
-            only_file(
-                info.siblings
-                    .iter()
-                    .map(|sibling| sibling.rfilename.as_str()),
-                address,
-            )?
+            only_file(info.siblings.iter().map(|sibling| sibling.rfilename.as_str()), address)?
         }
     };
     repository.get(&file).map_err(failed)
@@ -116,42 +103,21 @@ mod tests {
         let parse = |text| HubFile::parse(text).unwrap().unwrap();
         assert_eq!(HubFile::parse("data/pairs.jsonl").unwrap(), None);
         let whole = parse("hf:owner/some-set_1.0");
-        assert_eq!(
-            (whole.repository.as_str(), whole.file),
-            ("owner/some-set_1.0", None)
-        );
+        assert_eq!((whole.repository.as_str(), whole.file), ("owner/some-set_1.0", None));
         let file = parse("hf:owner/name/data/train.parquet");
         assert_eq!(file.file.as_deref(), Some("data/train.parquet"));
         assert_eq!(parse("hf:owner/name/").file, None);
-        for wrong in [
-            "hf:",
-            "hf:owner",
-            "hf:/name",
-            "hf:o/../x",
-            "hf:o/n/../../x",
-            "hf:o/n?x",
-        ] {
+        for wrong in ["hf:", "hf:owner", "hf:/name", "hf:o/../x", "hf:o/n/../../x", "hf:o/n?x"] {
             assert!(HubFile::parse(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn one_data_file_is_taken_and_several_are_listed() {
-        let address = HubFile {
-            repository: "o/n".into(),
-            file: None,
-        };
+        let address = HubFile { repository: "o/n".into(), file: None };
         let pick = |files: &[&str]| only_file(files.iter().copied(), &address);
-        assert_eq!(
-            pick(&["README.md", "x/train.jsonl"]).unwrap(),
-            "x/train.jsonl"
-        );
-        assert!(
-            pick(&["README.md"])
-                .unwrap_err()
-                .to_string()
-                .contains("no file")
-        );
+        assert_eq!(pick(&["README.md", "x/train.jsonl"]).unwrap(), "x/train.jsonl");
+        assert!(pick(&["README.md"]).unwrap_err().to_string().contains("no file"));
         let error = pick(&["a.json", "b.parquet"]).unwrap_err().to_string();
         assert!(error.contains("a.json, b.parquet"), "{error}");
     }

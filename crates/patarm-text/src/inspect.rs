@@ -225,10 +225,7 @@ impl Inspector {
         }
         let text = prompt.transcript();
         self.prompt_lengths.push(length(&text));
-        let has_calls = prompt
-            .messages
-            .iter()
-            .any(|message| !message.tool_calls.is_empty());
+        let has_calls = prompt.messages.iter().any(|message| !message.tool_calls.is_empty());
         self.found.several_turns += u64::from(prompt.messages.len() > 1);
         self.found.with_tools += u64::from(has_calls || !prompt.tools.is_empty());
         self.found.faults.empty_prompts += u64::from(text.trim().is_empty());
@@ -242,15 +239,8 @@ impl Inspector {
         faults.empty_sides += u64::from(empty(first) || empty(second));
         faults.identical_sides += u64::from(first == second);
         let (a, b) = (item_hash(first), item_hash(second));
-        let label = if a <= b {
-            comparison.label
-        } else {
-            comparison.label.swap()
-        };
-        let seen = self
-            .pairs
-            .entry(stable_hash(&pair_bytes(a.min(b), a.max(b))))
-            .or_default();
+        let label = if a <= b { comparison.label } else { comparison.label.swap() };
+        let seen = self.pairs.entry(stable_hash(&pair_bytes(a.min(b), a.max(b)))).or_default();
         faults.conflicting_labels += u64::from(seen.contradicts(label));
         let slot = seen.slot(label);
         faults.duplicates += u64::from(*slot);
@@ -271,9 +261,7 @@ impl Inspector {
 #[must_use]
 pub fn inspect<'a>(comparisons: impl IntoIterator<Item = &'a Comparison>) -> Inspection {
     let mut inspector = Inspector::new();
-    comparisons
-        .into_iter()
-        .for_each(|comparison| inspector.add(comparison));
+    comparisons.into_iter().for_each(|comparison| inspector.add(comparison));
     inspector.finish()
 }
 
@@ -289,9 +277,7 @@ impl LongerWins {
 
 fn subset_entry<'a>(subsets: &'a mut BTreeMap<String, Part>, name: &str) -> &'a mut Part {
     let known = subsets.contains_key(name) || subsets.len() < MAX_SUBSETS;
-    subsets
-        .entry(if known { name } else { OTHERS }.to_owned())
-        .or_default()
+    subsets.entry(if known { name } else { OTHERS }.to_owned()).or_default()
 }
 
 fn item_hash(item: &Item) -> u64 {
@@ -364,15 +350,7 @@ mod tests {
         assert_eq!(found.faults.duplicates, 1);
         assert_eq!(found.faults.conflicting_labels, 2);
         assert_eq!((found.distinct_prompts, found.repeated_prompts), (2, 5));
-        assert_eq!(
-            found.labels,
-            LabelCounts {
-                first: 3,
-                second: 2,
-                tie: 1,
-                unknown: 1
-            }
-        );
+        assert_eq!(found.labels, LabelCounts { first: 3, second: 2, tie: 1, unknown: 1 });
     }
 
     #[test]
@@ -400,9 +378,7 @@ mod tests {
         let mut ten: Vec<u32> = (1..=10).rev().collect();
         let found = lengths(&mut ten);
         assert_eq!(
-            (
-                found.min, found.p10, found.p50, found.p90, found.p99, found.max
-            ),
+            (found.min, found.p10, found.p50, found.p90, found.p99, found.max),
             (1, 1, 5, 9, 10, 10)
         );
         assert!((found.mean - 5.5).abs() < 1e-12);
@@ -424,21 +400,13 @@ mod tests {
             with("t", pair("4", "longer", "x", Preference::Tie)),
         ];
         let found = inspect(&all);
-        let wins = LongerWins {
-            decided: 3,
-            longer: 1,
-            same: 1,
-            accuracy: Some(0.5),
-        };
+        let wins = LongerWins { decided: 3, longer: 1, same: 1, accuracy: Some(0.5) };
         assert_eq!(found.longer_wins, wins);
         assert_eq!(found.subsets["s"].longer_wins.accuracy, Some(0.5));
         assert_eq!(found.subsets["t"].comparisons, 2);
         assert_eq!(found.tasks["math"].comparisons, 4);
         let text = found.to_string();
-        assert!(
-            text.contains("4 comparisons") && text.contains("math"),
-            "{text}"
-        );
+        assert!(text.contains("4 comparisons") && text.contains("math"), "{text}");
     }
 
     #[test]

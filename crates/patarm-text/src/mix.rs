@@ -91,14 +91,9 @@ impl MixRecipe {
             let context = format!("cannot use mix recipe {}", path.display());
             Error::with_source(ErrorKind::Recipe, context, source)
         };
-        let length = std::fs::metadata(path)
-            .map_err(|e| Error::io("open", path, e))?
-            .len();
+        let length = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
         if length > MAX_RECIPE_BYTES {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("{} is too large", path.display()),
-            ));
+            return Err(Error::new(ErrorKind::Limit, format!("{} is too large", path.display())));
         }
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let recipe: Self = toml::from_str(&text).map_err(|error| failed(error.into()))?;
@@ -109,10 +104,7 @@ impl MixRecipe {
     fn check(&self) -> Result<()> {
         let wrong = |context: String| Err(Error::new(ErrorKind::Recipe, context));
         if self.version != VERSION {
-            return wrong(format!(
-                "version is {}, this program reads {VERSION}",
-                self.version
-            ));
+            return wrong(format!("version is {}, this program reads {VERSION}", self.version));
         }
         if self.sources.is_empty() {
             return wrong("there is no source".into());
@@ -122,13 +114,8 @@ impl MixRecipe {
             if source.weight.is_some() && source.count.is_some() {
                 return wrong(format!("source {path} has both weight and count"));
             }
-            if source
-                .weight
-                .is_some_and(|weight| !(weight > 0.0 && weight.is_finite()))
-            {
-                return wrong(format!(
-                    "the weight of source {path} is not a positive number"
-                ));
+            if source.weight.is_some_and(|weight| !(weight > 0.0 && weight.is_finite())) {
+                return wrong(format!("the weight of source {path} is not a positive number"));
             }
             if source.weight.is_some() && self.total.is_none() {
                 return wrong(format!("source {path} has a weight, but there is no total"));
@@ -151,16 +138,10 @@ impl MixRecipe {
         let exact: Vec<Option<f64>> = self
             .sources
             .iter()
-            .map(|source| {
-                source
-                    .weight
-                    .map(|weight| total as f64 * (weight / weights))
-            })
+            .map(|source| source.weight.map(|weight| total as f64 * (weight / weights)))
             .collect();
-        let mut shares: Vec<Option<usize>> = exact
-            .iter()
-            .map(|exact| exact.map(|exact| exact.floor() as usize))
-            .collect();
+        let mut shares: Vec<Option<usize>> =
+            exact.iter().map(|exact| exact.map(|exact| exact.floor() as usize)).collect();
         let given: usize = shares.iter().flatten().sum();
         let mut order: Vec<usize> = (0..exact.len()).filter(|&at| exact[at].is_some()).collect();
         let fraction = |at: usize| exact[at].map_or(0.0, f64::fract);
@@ -201,12 +182,7 @@ pub fn mix_sources(
             comparison.id = format!("{name}/{}", comparison.id);
         }
         mixture.append(&mut all);
-        report.push(MixedSource {
-            name,
-            available,
-            taken: wanted,
-            skipped,
-        });
+        report.push(MixedSource { name, available, taken: wanted, skipped });
     }
     let count = mixture.len();
     shuffle_front(&mut mixture, count, &mut mix(recipe.seed));
@@ -215,12 +191,7 @@ pub fn mix_sources(
 
 fn source_name(source: &MixSource) -> String {
     let stem = || {
-        let name = source
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = source.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         name.split('.').next().unwrap_or_default().to_owned()
     };
     source.name.clone().unwrap_or_else(stem)
@@ -229,11 +200,7 @@ fn source_name(source: &MixSource) -> String {
 fn read(source: &MixSource, folder: &Path, on_error: OnError) -> Result<(Vec<Comparison>, u64)> {
     let failed = |error: ReadError| Error::with_source(ErrorKind::Data, "cannot mix", error);
     let format = source.format.as_deref().and_then(|name| name.parse().ok());
-    let options = ReadOptions {
-        format,
-        on_error,
-        ..ReadOptions::default()
-    };
+    let options = ReadOptions { format, on_error, ..ReadOptions::default() };
     let mut reader =
         ComparisonReader::open(&folder.join(&source.path), &options).map_err(failed)?;
     let all: std::result::Result<Vec<Comparison>, ReadError> = reader.by_ref().collect();
@@ -289,10 +256,8 @@ mod tests {
     #[test]
     fn weights_counts_and_wholes() {
         let (mixture, report) = Sources::new().mix(RECIPE).unwrap();
-        let taken: Vec<(&str, usize, usize)> = report
-            .iter()
-            .map(|one| (one.name.as_str(), one.available, one.taken))
-            .collect();
+        let taken: Vec<(&str, usize, usize)> =
+            report.iter().map(|one| (one.name.as_str(), one.available, one.taken)).collect();
         assert_eq!(taken, [("a", 40, 7), ("bee", 20, 3), ("c", 3, 3)]);
         let ids: std::collections::HashSet<&str> =
             mixture.iter().map(|one| one.id.as_str()).collect();
@@ -304,13 +269,7 @@ mod tests {
     fn the_seed_decides_and_nothing_else() {
         let sources = Sources::new();
         let ids = |text: &str| -> Vec<String> {
-            sources
-                .mix(text)
-                .unwrap()
-                .0
-                .into_iter()
-                .map(|one| one.id)
-                .collect()
+            sources.mix(text).unwrap().0.into_iter().map(|one| one.id).collect()
         };
         assert_eq!(ids(RECIPE), ids(RECIPE));
         assert_ne!(ids(RECIPE), ids(&RECIPE.replace("seed = 7", "seed = 8")));
@@ -334,11 +293,7 @@ mod tests {
                 .collect(),
         };
         let shares = |total, weights: &[f64]| {
-            recipe(total, weights)
-                .shares()
-                .into_iter()
-                .map(Option::unwrap)
-                .collect::<Vec<_>>()
+            recipe(total, weights).shares().into_iter().map(Option::unwrap).collect::<Vec<_>>()
         };
         assert_eq!(shares(10, &[1.0, 1.0, 1.0]), [4, 3, 3]);
         assert_eq!(shares(10, &[0.5, 0.25, 0.25]), [5, 3, 2]);
@@ -350,43 +305,16 @@ mod tests {
     fn senseless_recipes_are_refused() {
         let sources = Sources::new();
         let cases = [
-            (
-                "version = 2\nseed = 1\n[[source]]\npath = 'a.jsonl'",
-                "version",
-            ),
+            ("version = 2\nseed = 1\n[[source]]\npath = 'a.jsonl'", "version"),
             ("version = 1\nseed = 1\nsource = []", "no source"),
-            (
-                "version = 1\nseed = 1\ncolour = 3\n[[source]]\npath = 'a.jsonl'",
-                "colour",
-            ),
-            (
-                "version = 1\nseed = 1\n[[source]]\npath = 'a.jsonl'\nweight = 1.0",
-                "no total",
-            ),
-            (
-                "version = 1\nseed = 1\ntotal = 5\n[[source]]\npath = 'a.jsonl'",
-                "no source has",
-            ),
-            (
-                "version = 1\nseed = 1\ntotal = 5\n[[source]]\npath = 'a'\nweight = -1.0",
-                "positive",
-            ),
-            (
-                "version = 1\nseed = 1\n[[source]]\npath = 'a'\ncount = 1\nweight = 1.0",
-                "both",
-            ),
-            (
-                "version = 1\nseed = 1\n[[source]]\npath = 'a'\nformat = 'x'",
-                "unknown data format",
-            ),
-            (
-                "version = 1\nseed = 1\n[[source]]\npath = 'c.jsonl'\ncount = 4",
-                "4 are wanted",
-            ),
-            (
-                "version = 1\nseed = 1\n[[source]]\npath = 'gone.jsonl'",
-                "gone.jsonl",
-            ),
+            ("version = 1\nseed = 1\ncolour = 3\n[[source]]\npath = 'a.jsonl'", "colour"),
+            ("version = 1\nseed = 1\n[[source]]\npath = 'a.jsonl'\nweight = 1.0", "no total"),
+            ("version = 1\nseed = 1\ntotal = 5\n[[source]]\npath = 'a.jsonl'", "no source has"),
+            ("version = 1\nseed = 1\ntotal = 5\n[[source]]\npath = 'a'\nweight = -1.0", "positive"),
+            ("version = 1\nseed = 1\n[[source]]\npath = 'a'\ncount = 1\nweight = 1.0", "both"),
+            ("version = 1\nseed = 1\n[[source]]\npath = 'a'\nformat = 'x'", "unknown data format"),
+            ("version = 1\nseed = 1\n[[source]]\npath = 'c.jsonl'\ncount = 4", "4 are wanted"),
+            ("version = 1\nseed = 1\n[[source]]\npath = 'gone.jsonl'", "gone.jsonl"),
             ("version = ", "cannot use mix recipe"),
         ];
         for (text, reason) in cases {

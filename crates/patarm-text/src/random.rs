@@ -29,11 +29,8 @@ mod tests {
     fn first_numbers_of_the_published_generator() {
         let mut state = 1_234_567;
         let numbers: Vec<u64> = (0..3).map(|_| splitmix64(&mut state)).collect();
-        let want = [
-            6_457_827_717_110_365_317,
-            3_203_168_211_198_807_973,
-            9_817_491_932_198_370_423,
-        ];
+        let want =
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!(numbers, want);
     }
 
@@ -42,9 +39,6 @@ mod tests {
         let mut state = 7;
         let mut seen = [0; 5];
         (0..5000).for_each(|_| seen[below(&mut state, 5)] += 1);
-        assert!(
-            seen.iter().all(|&count| (900..1100).contains(&count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&count| (900..1100).contains(&count)), "{seen:?}");
     }
 }

@@ -45,12 +45,7 @@ pub fn split(comparisons: Vec<Comparison>, held_out: HeldOut, seed: u64) -> Resu
     let mut split = Split::default();
     for (comparison, group) in comparisons.into_iter().zip(groups) {
         let is_out = limit.is_some_and(|limit| key(group) <= limit);
-        if is_out {
-            &mut split.held_out
-        } else {
-            &mut split.train
-        }
-        .push(comparison);
+        if is_out { &mut split.held_out } else { &mut split.train }.push(comparison);
     }
     Ok(split)
 }
@@ -63,17 +58,13 @@ fn share_limit(share: f64) -> Result<Option<u64>> {
     }
     // Conversion to an integer saturates, so that a share of 1 takes every key.
     let limit = (share * u64::MAX as f64) as u64;
-    Ok(limit
-        .checked_sub(1)
-        .map(|below| if share < 1.0 { below } else { u64::MAX }))
+    Ok(limit.checked_sub(1).map(|below| if share < 1.0 { below } else { u64::MAX }))
 }
 
 fn count_limit(groups: &[u64], count: usize, key: impl Fn(u64) -> u64) -> Result<Option<u64>> {
     if count > groups.len() {
-        let context = format!(
-            "{count} comparisons are to be held out, but only {} are there",
-            groups.len()
-        );
+        let context =
+            format!("{count} comparisons are to be held out, but only {} are there", groups.len());
         return Err(Error::new(ErrorKind::Data, context));
     }
     let mut keys: Vec<u64> = groups.iter().map(|&group| key(group)).collect();
@@ -89,23 +80,13 @@ fn groups(comparisons: &[Comparison]) -> Vec<u64> {
         .map(|comparison| {
             let first = prompt_hash(&comparison.first.prompt);
             let same = comparison.first.prompt == comparison.second.prompt;
-            (
-                first,
-                if same {
-                    first
-                } else {
-                    prompt_hash(&comparison.second.prompt)
-                },
-            )
+            (first, if same { first } else { prompt_hash(&comparison.second.prompt) })
         })
         .collect();
     for &(first, second) in &pairs {
         links.join(first, second);
     }
-    pairs
-        .into_iter()
-        .map(|(first, _)| links.root(first))
-        .collect()
+    pairs.into_iter().map(|(first, _)| links.root(first)).collect()
 }
 
 /// Sets of linked prompts; every prompt points towards the smallest of its set.
@@ -160,12 +141,7 @@ mod tests {
 
     fn prompts(part: &[Comparison]) -> std::collections::HashSet<u64> {
         part.iter()
-            .flat_map(|one| {
-                [
-                    prompt_hash(&one.first.prompt),
-                    prompt_hash(&one.second.prompt),
-                ]
-            })
+            .flat_map(|one| [prompt_hash(&one.first.prompt), prompt_hash(&one.second.prompt)])
             .collect()
     }
 
@@ -174,14 +150,8 @@ mod tests {
         let all: Vec<Comparison> = (0..2000).map(|index| pair(index, index)).collect();
         let out = |held_out| split(all.clone(), held_out, 1).unwrap().held_out.len();
         assert!((150..250).contains(&out(HeldOut::Share(0.1))));
-        assert_eq!(
-            (out(HeldOut::Share(0.0)), out(HeldOut::Share(1.0))),
-            (0, 2000)
-        );
-        assert_eq!(
-            (out(HeldOut::AtLeast(0)), out(HeldOut::AtLeast(77))),
-            (0, 77)
-        );
+        assert_eq!((out(HeldOut::Share(0.0)), out(HeldOut::Share(1.0))), (0, 2000));
+        assert_eq!((out(HeldOut::AtLeast(0)), out(HeldOut::AtLeast(77))), (0, 77));
         assert!(split(all.clone(), HeldOut::AtLeast(2001), 1).is_err());
         assert!(split(all.clone(), HeldOut::Share(f64::NAN), 1).is_err());
         assert!(split(all, HeldOut::Share(-0.1), 1).is_err());
@@ -203,11 +173,7 @@ mod tests {
         assert_eq!(held(all.clone(), 3), held(reversed, 3));
         assert_ne!(held(all.clone(), 3), held(all.clone(), 4));
         let half: Vec<Comparison> = all[..100].to_vec();
-        assert!(
-            held(half, 3)
-                .iter()
-                .all(|id| held(all.clone(), 3).contains(id))
-        );
+        assert!(held(half, 3).iter().all(|id| held(all.clone(), 3).contains(id)));
     }
 
     proptest! {

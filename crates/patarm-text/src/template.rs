@@ -74,10 +74,7 @@ impl RenderOptions {
     /// Options for asking the model to answer.
     #[must_use]
     pub fn for_generation() -> Self {
-        Self {
-            add_generation_prompt: true,
-            ..Self::default()
-        }
+        Self { add_generation_prompt: true, ..Self::default() }
     }
 }
 
@@ -103,11 +100,7 @@ impl ChatTemplate {
             return Err(Error::new(ErrorKind::Limit, context));
         }
         let environment = environment::build(NAME, source)?;
-        Ok(Self {
-            environment,
-            bos: bos.to_owned(),
-            eos: eos.to_owned(),
-        })
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
     /// The template that came with a tokenizer; `None` where none came.
@@ -116,10 +109,7 @@ impl ChatTemplate {
     /// As [`ChatTemplate::new`].
     pub fn from_tokenizer(tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let (bos, eos) = (tokenizer.bos_text(), tokenizer.eos_text());
-        tokenizer
-            .chat_template()
-            .map(|source| Self::new(source, &bos, &eos))
-            .transpose()
+        tokenizer.chat_template().map(|source| Self::new(source, &bos, &eos)).transpose()
     }
 
     /// The conversation as one string, control tokens spelt out.
@@ -194,9 +184,7 @@ impl ChatTemplate {
         let template = self.environment.get_template(NAME).map_err(failed)?;
         let mut output = LimitedOutput(Vec::new());
         let context = self.context(messages, tools, options)?;
-        template
-            .render_captured_to(context, &mut output)
-            .map_err(failed)?;
+        template.render_captured_to(context, &mut output).map_err(failed)?;
         String::from_utf8(output.0)
             .map_err(|source| Error::with_source(ErrorKind::Template, "not text", source))
     }
@@ -206,10 +194,7 @@ impl ChatTemplate {
             ("messages", messages),
             ("tools", tools),
             ("documents", Value::from(())),
-            (
-                "add_generation_prompt",
-                options.add_generation_prompt.into(),
-            ),
+            ("add_generation_prompt", options.add_generation_prompt.into()),
             ("bos_token", self.bos.as_str().into()),
             ("eos_token", self.eos.as_str().into()),
         ];

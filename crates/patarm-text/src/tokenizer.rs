@@ -136,9 +136,7 @@ impl Tokenizer {
     /// vocabulary entry spelt as the vocabulary spells it.
     #[must_use]
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.added
-            .id(token)
-            .or_else(|| self.plain.token_to_id(token))
+        self.added.id(token).or_else(|| self.plain.token_to_id(token))
     }
 
     /// The text of an added token, or the vocabulary's own spelling of any other.
@@ -193,21 +191,14 @@ impl Tokenizer {
     /// templates call `bos_token`.
     #[must_use]
     pub fn bos_text(&self) -> String {
-        self.special
-            .bos
-            .and_then(|id| self.token_text(id))
-            .unwrap_or_default()
+        self.special.bos.and_then(|id| self.token_text(id)).unwrap_or_default()
     }
 
     /// The text of the first end token, empty where there is none: what chat
     /// templates call `eos_token`.
     #[must_use]
     pub fn eos_text(&self) -> String {
-        self.special
-            .eos
-            .first()
-            .and_then(|&id| self.token_text(id))
-            .unwrap_or_default()
+        self.special.eos.first().and_then(|&id| self.token_text(id)).unwrap_or_default()
     }
 
     /// Source of the chat template found with the tokenizer.
@@ -221,11 +212,7 @@ impl Tokenizer {
             return Ok(Vec::new());
         }
         let encoding = self.plain.encode_fast(text, false).map_err(|source| {
-            Error::with_source(
-                ErrorKind::Encoding,
-                "cannot turn the text into tokens",
-                source,
-            )
+            Error::with_source(ErrorKind::Encoding, "cannot turn the text into tokens", source)
         })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -235,9 +222,6 @@ fn check_length(text: &str) -> Result<()> {
     if text.len() <= MAX_TEXT_BYTES {
         return Ok(());
     }
-    let context = format!(
-        "text of {} bytes is longer than {MAX_TEXT_BYTES}",
-        text.len()
-    );
+    let context = format!("text of {} bytes is longer than {MAX_TEXT_BYTES}", text.len());
     Err(Error::new(ErrorKind::Limit, context))
 }

@@ -46,9 +46,7 @@ fn is_ideograph(c: char) -> bool {
 
 /// A hash of a list of words, in order.
 pub(crate) fn sequence_hash(words: &[u64]) -> u64 {
-    words.iter().fold(words.len() as u64, |hash, &word| {
-        mix(hash.rotate_left(7) ^ word)
-    })
+    words.iter().fold(words.len() as u64, |hash, &word| mix(hash.rotate_left(7) ^ word))
 }
 
 /// A hash of what a conversation says, whatever the case, blanks and punctuation.
@@ -56,11 +54,7 @@ pub(crate) fn sequence_hash(words: &[u64]) -> u64 {
 pub(crate) fn prompt_hash(prompt: &Conversation) -> u64 {
     let text = prompt.transcript();
     let words = word_hashes(&text);
-    if words.is_empty() {
-        stable_hash(text.trim().as_bytes())
-    } else {
-        sequence_hash(&words)
-    }
+    if words.is_empty() { stable_hash(text.trim().as_bytes()) } else { sequence_hash(&words) }
 }
 
 #[cfg(test)]

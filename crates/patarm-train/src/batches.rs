@@ -5,7 +5,12 @@ use patarm_models::kernels::random;
 /// Indices of the examples of update `step` (from 1): consecutive places in an
 /// endless sequence of seeded permutations, one an epoch.
 #[must_use]
-pub fn batch_indices(num_examples: usize, batch: usize, step: u64, (seed, stream): (u64, u64)) -> Vec<usize> {
+pub fn batch_indices(
+    num_examples: usize,
+    batch: usize,
+    step: u64,
+    (seed, stream): (u64, u64),
+) -> Vec<usize> {
     if num_examples == 0 {
         return Vec::new();
     }
@@ -29,7 +34,8 @@ mod tests {
 
     #[test]
     fn an_epoch_sees_every_example_once() {
-        let mut seen: Vec<usize> = (1..=5).flat_map(|step| batch_indices(10, 2, step, (3, 1))).collect();
+        let mut seen: Vec<usize> =
+            (1..=5).flat_map(|step| batch_indices(10, 2, step, (3, 1))).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
         assert_ne!(batch_indices(10, 10, 1, (3, 1)), batch_indices(10, 10, 2, (3, 1)));

@@ -24,7 +24,9 @@ use patarm_reward::model::Evaluator;
 use crate::batches::batch_indices;
 use crate::error::Error;
 use crate::judgement_batch::{BatchLoss, EncodedJudgement, TokenWeights, accumulate, score_range};
-use crate::pair_loss::{Denominator, FrozenPair, LossReport, PairReport, PlacedJudgement, freeze, judgement_loss};
+use crate::pair_loss::{
+    Denominator, FrozenPair, LossReport, PairReport, PlacedJudgement, freeze, judgement_loss,
+};
 use crate::parsing::read_judgement;
 use crate::recipe::{GrpoConfig, ScoreEstimator};
 use crate::rollout::{EncodedPair, PairRollouts, roll_out};
@@ -65,7 +67,10 @@ pub fn train(
     if data.pairs.is_empty() {
         return Err(Error::Data("there is no labelled pair to learn from".into()));
     }
-    if config.loss.kl_estimator != KlEstimator::Off && config.loss.kl_coefficient != 0.0 && data.reference.is_none() {
+    if config.loss.kl_estimator != KlEstimator::Off
+        && config.loss.kl_coefficient != 0.0
+        && data.reference.is_none()
+    {
         return Err(Error::Data("the KL term needs a reference model".into()));
     }
     let observer = trainer.context.observer;
@@ -84,8 +89,13 @@ fn step(trainer: &mut Trainer<'_>, config: &GrpoConfig, data: &GrpoData<'_>) -> 
     let step = trainer.position.step + 1;
     let mut log = StepLog::default();
     let rollouts = log.rollout.time_result(|| collect(trainer, config, data))?;
-    log.rollout.tokens = rollouts.iter().flat_map(|pair| pair.sides.iter().flatten()).map(|one| one.tokens.len()).sum();
-    let parsed: Vec<[Vec<Parsed>; 2]> = rollouts.iter().map(|pair| parse_pair(trainer, config, pair)).collect();
+    log.rollout.tokens = rollouts
+        .iter()
+        .flat_map(|pair| pair.sides.iter().flatten())
+        .map(|one| one.tokens.len())
+        .sum();
+    let parsed: Vec<[Vec<Parsed>; 2]> =
+        rollouts.iter().map(|pair| parse_pair(trainer, config, pair)).collect();
     let mut frozen: Vec<Option<FrozenPair>> = vec![None; rollouts.len()];
     for _ in 0..config.inner_steps {
         trainer.clear_gradients();
@@ -103,7 +113,8 @@ fn step(trainer: &mut Trainer<'_>, config: &GrpoConfig, data: &GrpoData<'_>) -> 
     let values = log.values(&reports, &rollouts, &parsed, config);
     trainer.run.metrics(Phase::Grpo, step, &values)?;
     sample_records(trainer, &rollouts, step)?;
-    let shown: BTreeMap<&str, f64> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let shown: BTreeMap<&str, f64> =
+        values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let note = format!(
         "pair accuracy {:.2}  margin {:+.2}  faults {:.1} %",
         shown["pair_accuracy"],
@@ -125,7 +136,11 @@ struct Batch<'a> {
 
 /// Draws judgements for one update; with dynamic sampling, pairs in which neither
 /// side has signal make room for further ones.
-fn collect(trainer: &mut Trainer<'_>, config: &GrpoConfig, data: &GrpoData<'_>) -> Result<Vec<PairRollouts>, Error> {
+fn collect(
+    trainer: &mut Trainer<'_>,
+    config: &GrpoConfig,
+    data: &GrpoData<'_>,
+) -> Result<Vec<PairRollouts>, Error> {
     let seed = trainer.context.recipe.seed;
     let stop = match config.estimator {
         ScoreEstimator::Marginal => StopAt::BeforeScore,
@@ -200,7 +215,14 @@ fn policy_gradient(
     while next < batch.rollouts.len() {
         let (forest, placed) = place(trainer, config, batch, next);
         let taken = placed.len();
-        forward_backward(trainer, config, (batch, next), (forest, &placed), denominator, (frozen, log))?;
+        forward_backward(
+            trainer,
+            config,
+            (batch, next),
+            (forest, &placed),
+            denominator,
+            (frozen, log),
+        )?;
         next += taken;
     }
     Ok(())
@@ -243,12 +265,14 @@ fn place(
         placed.push([0, 1].map(|side| {
             let leaf = tree.path(&prompts[side]);
             let each = rollouts.sides[side].iter().zip(&parsed[side]);
-            let mut place_one = |(raw, (score, tokens)): (&patarm_reward::embedded::RawJudgement, &Parsed)| {
-                let is_read = config.estimator == ScoreEstimator::Marginal && score.score.is_ok();
-                let branches = if is_read { outcomes.as_slice() } else { &[] };
-                let targets = tree.branching_completion(leaf, &raw.tokens, branches);
-                PlacedJudgement { targets, score: *score, score_tokens: tokens.clone() }
-            };
+            let mut place_one =
+                |(raw, (score, tokens)): (&patarm_reward::embedded::RawJudgement, &Parsed)| {
+                    let is_read =
+                        config.estimator == ScoreEstimator::Marginal && score.score.is_ok();
+                    let branches = if is_read { outcomes.as_slice() } else { &[] };
+                    let targets = tree.branching_completion(leaf, &raw.tokens, branches);
+                    PlacedJudgement { targets, score: *score, score_tokens: tokens.clone() }
+                };
             each.map(&mut place_one).collect()
         }));
     }
@@ -273,7 +297,8 @@ fn forward_backward(
         Ok(reference.target_statistics(&saved.hidden, &targets, temperature))
     });
     let reference = reference.transpose()?;
-    let grid: Vec<f64> = trainer.context.text.outcomes().iter().map(|outcome| outcome.score).collect();
+    let grid: Vec<f64> =
+        trainer.context.text.outcomes().iter().map(|outcome| outcome.score).collect();
     let mut d_logprobs = vec![0.0f32; statistics.logprobs.len()];
     for (offset, sides) in placed.iter().enumerate() {
         let slot = &mut frozen[first + offset];
@@ -294,7 +319,8 @@ fn forward_backward(
     log.num_row_tokens += forest.num_row_tokens();
     let decoder = &trainer.decoder;
     let gradients = &mut trainer.gradients;
-    let d_hidden = decoder.target_statistics_backward(&saved, &statistics, &d_logprobs, None, gradients);
+    let d_hidden =
+        decoder.target_statistics_backward(&saved, &statistics, &d_logprobs, None, gradients);
     decoder.backward(&saved, &d_hidden, &[], gradients);
     Ok(())
 }
@@ -331,10 +357,16 @@ fn replay(
 }
 
 /// Held-out accuracy, and the best checkpoint by it.
-fn keep_best(trainer: &mut Trainer<'_>, config: &GrpoConfig, measure: &Measure<'_>) -> Result<(), Error> {
+fn keep_best(
+    trainer: &mut Trainer<'_>,
+    config: &GrpoConfig,
+    measure: &Measure<'_>,
+) -> Result<(), Error> {
     let every = trainer.context.recipe.evaluation.every;
     let step = trainer.position.step;
-    let Some(evaluator) = trainer.context.evaluator else { return Ok(()) };
+    let Some(evaluator) = trainer.context.evaluator else {
+        return Ok(());
+    };
     if every == 0 || !(step.is_multiple_of(every) || step == config.steps) {
         return Ok(());
     }
@@ -348,8 +380,14 @@ fn keep_best(trainer: &mut Trainer<'_>, config: &GrpoConfig, measure: &Measure<'
 }
 
 /// Keeps one judgement of each side of the first pair for the report.
-fn sample_records(trainer: &Trainer<'_>, rollouts: &[PairRollouts], step: u64) -> Result<(), Error> {
-    let Some(pair) = rollouts.first() else { return Ok(()) };
+fn sample_records(
+    trainer: &Trainer<'_>,
+    rollouts: &[PairRollouts],
+    step: u64,
+) -> Result<(), Error> {
+    let Some(pair) = rollouts.first() else {
+        return Ok(());
+    };
     for (side, name) in ["chosen", "rejected"].into_iter().enumerate() {
         if let Some(raw) = pair.sides[side].first() {
             let record = serde_json::json!({ "step": step, "pair": pair.pair, "side": name, "text": raw.text });
@@ -412,14 +450,19 @@ impl StepLog {
     ) -> Vec<(String, f64)> {
         let judgements = parsed.iter().flatten().flatten().count().max(1) as f64;
         let faults = |kind: FormatFault| {
-            parsed.iter().flatten().flatten().filter(|(score, _)| score.score == Err(kind)).count() as f64
+            parsed.iter().flatten().flatten().filter(|(score, _)| score.score == Err(kind)).count()
+                as f64
         };
         let all_faults: f64 = FormatFault::ALL.into_iter().map(faults).sum();
         let margins: Vec<f64> =
             reports.iter().filter_map(|report| Some(report.means[0]? - report.means[1]?)).collect();
         let credits: Vec<f64> = reports.iter().filter_map(|report| report.credit()).collect();
         let of_side = |side: usize| mean(reports.iter().filter_map(|report| report.means[side]));
-        let tokens: usize = rollouts.iter().flat_map(|pair| pair.sides.iter().flatten()).map(|one| one.tokens.len()).sum();
+        let tokens: usize = rollouts
+            .iter()
+            .flat_map(|pair| pair.sides.iter().flatten())
+            .map(|one| one.tokens.len())
+            .sum();
         let steps = config.inner_steps as f64;
         let named = [
             ("loss", self.loss.loss / steps),
@@ -432,7 +475,11 @@ impl StepLog {
             ("score_rejected", of_side(1)),
             ("margin", mean(margins.iter().copied())),
             ("pair_accuracy", mean(credits.iter().copied())),
-            ("empty_side_share", reports.iter().filter(|report| report.means.contains(&None)).count() as f64 / reports.len().max(1) as f64),
+            (
+                "empty_side_share",
+                reports.iter().filter(|report| report.means.contains(&None)).count() as f64
+                    / reports.len().max(1) as f64,
+            ),
             ("format_fault_rate", all_faults / judgements),
             ("invalid_mass", mean(reports.iter().map(|report| report.invalid_mass))),
             ("entropy", mean(self.entropy.iter().copied())),
@@ -449,7 +496,8 @@ impl StepLog {
             ("train_seconds", self.train.seconds),
             ("peak_memory_bytes", peak_memory_bytes() as f64),
         ];
-        let mut values: Vec<(String, f64)> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut values: Vec<(String, f64)> =
+            named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         for kind in FormatFault::ALL {
             values.push((format!("fault_{}", kind.name()), faults(kind) / judgements));
         }
@@ -461,7 +509,11 @@ impl StepLog {
 /// Share of groups without signal, by cause.
 fn zero_variance(reports: &[&PairReport]) -> Vec<(String, f64)> {
     let groups = (2 * reports.len()).max(1) as f64;
-    let dead = reports.iter().flat_map(|report| report.deviations).filter(|deviation| *deviation < 1e-9).count();
+    let dead = reports
+        .iter()
+        .flat_map(|report| report.deviations)
+        .filter(|deviation| *deviation < 1e-9)
+        .count();
     let mut counts = ZeroVarianceCounts::default();
     for outcome in reports.iter().filter_map(|report| report.outcome.as_ref()) {
         counts.add(&outcome.chosen);

@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use patarm_models::{Decoder, ForwardOptions, Gradients, TreeBuilder};
-use patarm_reward::embedded::{JudgeText, StopAt};
 use patarm_reward::cold_start::ColdStartRecord;
+use patarm_reward::embedded::{JudgeText, StopAt};
 
 use crate::error::Error;
 
@@ -118,7 +118,8 @@ pub fn accumulate(
                 total.loss -= weight * f64::from(statistics.logprob(target));
             }
         }
-        let d_hidden = decoder.target_statistics_backward(&saved, &statistics, &d_logprobs, None, gradients);
+        let d_hidden =
+            decoder.target_statistics_backward(&saved, &statistics, &d_logprobs, None, gradients);
         decoder.backward(&saved, &d_hidden, &[], gradients);
         total.num_tokens += forest.num_tokens();
         total.num_row_tokens += forest.num_row_tokens();

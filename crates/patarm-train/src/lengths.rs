@@ -50,7 +50,11 @@ fn tokens_of(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Error> {
     tokenizer.encode_text(text).map_err(|error| Error::Data(error.to_string()))
 }
 
-fn is_overlong(comparison: &Comparison, tokenizer: &Tokenizer, config: &DataConfig) -> Result<bool, Error> {
+fn is_overlong(
+    comparison: &Comparison,
+    tokenizer: &Tokenizer,
+    config: &DataConfig,
+) -> Result<bool, Error> {
     for item in [&comparison.first, &comparison.second] {
         let prompt = tokens_of(tokenizer, &item.prompt.transcript())?.len();
         let response = tokens_of(tokenizer, &item.response)?.len();
@@ -73,7 +77,12 @@ fn cut(
 }
 
 /// The end of a prompt says what is asked; the start of a response answers it.
-fn cut_item(item: &Item, tokenizer: &Tokenizer, config: &DataConfig, report: &mut LengthReport) -> Result<Item, Error> {
+fn cut_item(
+    item: &Item,
+    tokenizer: &Tokenizer,
+    config: &DataConfig,
+    report: &mut LengthReport,
+) -> Result<Item, Error> {
     let mut fitted = item.clone();
     let prompt = tokens_of(tokenizer, &item.prompt.transcript())?;
     if prompt.len() > config.max_prompt_tokens {
@@ -83,7 +92,8 @@ fn cut_item(item: &Item, tokenizer: &Tokenizer, config: &DataConfig, report: &mu
     }
     let response = tokens_of(tokenizer, &item.response)?;
     if response.len() > config.max_response_tokens {
-        fitted.response = tokenizer.decode(&response[..config.max_response_tokens], ControlTokens::Skip);
+        fitted.response =
+            tokenizer.decode(&response[..config.max_response_tokens], ControlTokens::Skip);
         report.cut_responses += 1;
     }
     Ok(fitted)

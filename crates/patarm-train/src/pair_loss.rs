@@ -75,7 +75,13 @@ impl PairReport {
     pub fn credit(&self) -> Option<f64> {
         let [chosen, rejected] = self.means;
         let (chosen, rejected) = (chosen?, rejected?);
-        Some(if chosen > rejected { 1.0 } else if chosen == rejected { 0.5 } else { 0.0 })
+        Some(if chosen > rejected {
+            1.0
+        } else if chosen == rejected {
+            0.5
+        } else {
+            0.0
+        })
     }
 }
 
@@ -91,7 +97,9 @@ pub fn freeze(
 ) -> Result<FrozenPair, Error> {
     match config.estimator {
         ScoreEstimator::Marginal => freeze_marginal(sides, statistics, grid, config),
-        ScoreEstimator::Sampled | ScoreEstimator::SampledScoreOnly => Ok(freeze_sampled(sides, statistics, config)),
+        ScoreEstimator::Sampled | ScoreEstimator::SampledScoreOnly => {
+            Ok(freeze_sampled(sides, statistics, config))
+        }
     }
 }
 
@@ -101,7 +109,9 @@ fn old_logprobs(judgement: &PlacedJudgement, statistics: &TargetStatistics) -> V
 
 /// Log-probability of every score branch of a judgement.
 fn score_logprobs(judgement: &PlacedJudgement, statistics: &TargetStatistics) -> Vec<f64> {
-    let sum = |branch: &std::ops::Range<usize>| branch.clone().map(|n| f64::from(statistics.logprob(n))).sum();
+    let sum = |branch: &std::ops::Range<usize>| {
+        branch.clone().map(|n| f64::from(statistics.logprob(n))).sum()
+    };
     judgement.targets.branches.iter().map(sum).collect()
 }
 
@@ -115,9 +125,11 @@ fn freeze_sampled(
     statistics: &TargetStatistics,
     config: &GrpoConfig,
 ) -> FrozenPair {
-    let scores = |side: &[PlacedJudgement]| side.iter().map(|one| one.score).collect::<Vec<ParScore>>();
+    let scores =
+        |side: &[PlacedJudgement]| side.iter().map(|one| one.score).collect::<Vec<ParScore>>();
     let outcome = par(&scores(&sides[0]), &scores(&sides[1]), &config.par);
-    let advantage = AdvantageConfig { std_normalise: config.std_normalise, ..AdvantageConfig::default() };
+    let advantage =
+        AdvantageConfig { std_normalise: config.std_normalise, ..AdvantageConfig::default() };
     let mut frozen = FrozenPair::default();
     for (index, side) in [&outcome.chosen, &outcome.rejected].into_iter().enumerate() {
         let group = group_advantages(&side.totals(), &side.mask, &advantage);
@@ -126,7 +138,9 @@ fn freeze_sampled(
         frozen.sides[index] = sides[index]
             .iter()
             .zip(&group.values)
-            .map(|(one, advantage)| frozen_sampled_judgement(one, *advantage, statistics, config.estimator))
+            .map(|(one, advantage)| {
+                frozen_sampled_judgement(one, *advantage, statistics, config.estimator)
+            })
             .collect();
     }
     let rewards: Vec<_> = outcome.chosen.rewards.iter().chain(&outcome.rejected.rewards).collect();
@@ -144,8 +158,11 @@ fn frozen_sampled_judgement(
     estimator: ScoreEstimator,
 ) -> FrozenJudgement {
     let old_logprobs = old_logprobs(one, statistics);
-    let carries = |token: &usize| estimator == ScoreEstimator::Sampled || one.score_tokens.contains(token);
-    let advantages = (0..old_logprobs.len()).map(|token| if carries(&token) { advantage } else { 0.0 }).collect();
+    let carries =
+        |token: &usize| estimator == ScoreEstimator::Sampled || one.score_tokens.contains(token);
+    let advantages = (0..old_logprobs.len())
+        .map(|token| if carries(&token) { advantage } else { 0.0 })
+        .collect();
     FrozenJudgement { advantages, old_logprobs, ..FrozenJudgement::default() }
 }
 
@@ -163,16 +180,25 @@ fn freeze_marginal(
         },
     };
     let rollouts = |side: &[PlacedJudgement]| side.iter().map(read).collect::<Vec<_>>();
-    let rule = MarginalConfig { par: config.par, std_normalise: config.std_normalise, ..MarginalConfig::default() };
+    let rule = MarginalConfig {
+        par: config.par,
+        std_normalise: config.std_normalise,
+        ..MarginalConfig::default()
+    };
     let outcome = par_marginal(grid, &rollouts(&sides[0]), &rollouts(&sides[1]), &rule)
         .map_err(|error| Error::Data(error.to_string()))?;
-    let mut frozen = FrozenPair { report: marginal_report(&outcome, sides, config), ..FrozenPair::default() };
+    let mut frozen =
+        FrozenPair { report: marginal_report(&outcome, sides, config), ..FrozenPair::default() };
     for (index, side) in [&outcome.chosen, &outcome.rejected].into_iter().enumerate() {
         for ((one, reward), is_used) in sides[index].iter().zip(&side.rollouts).zip(&side.mask) {
             let old_logprobs = old_logprobs(one, statistics);
             if !is_used {
                 let advantages = vec![0.0; old_logprobs.len()];
-                frozen.sides[index].push(FrozenJudgement { advantages, old_logprobs, ..Default::default() });
+                frozen.sides[index].push(FrozenJudgement {
+                    advantages,
+                    old_logprobs,
+                    ..Default::default()
+                });
                 continue;
             }
             let prefix = reward.prefix_advantage * config.text_weight;
@@ -188,10 +214,16 @@ fn freeze_marginal(
     Ok(frozen)
 }
 
-fn marginal_report(outcome: &MarginalOutcome, sides: &[Vec<PlacedJudgement>; 2], config: &GrpoConfig) -> PairReport {
+fn marginal_report(
+    outcome: &MarginalOutcome,
+    sides: &[Vec<PlacedJudgement>; 2],
+    config: &GrpoConfig,
+) -> PairReport {
     let both = [&outcome.chosen, &outcome.rejected];
-    let expected: f64 = both.iter().flat_map(|side| &side.rollouts).map(|one| one.expected_reward).sum();
-    let invalid: f64 = both.iter().flat_map(|side| &side.rollouts).map(|one| one.invalid_mass).sum();
+    let expected: f64 =
+        both.iter().flat_map(|side| &side.rollouts).map(|one| one.expected_reward).sum();
+    let invalid: f64 =
+        both.iter().flat_map(|side| &side.rollouts).map(|one| one.invalid_mass).sum();
     let faults = sides.iter().flatten().filter_map(|one| one.score.score.err());
     let count = sides.iter().flatten().count().max(1) as f64;
     let format = faults.map(|fault| config.par.format_reward(fault)).sum::<f64>();

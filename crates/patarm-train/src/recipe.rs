@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use patarm_models::{ActivationPolicy, AdamWConfig, LoraConfig};
 use patarm_reward::par::ParConfig;
-use patarm_reward::template::RubricMode;
 use patarm_reward::policy_loss::PolicyLossConfig;
 use patarm_reward::policy_loss::kl::KlEstimator;
+use patarm_reward::template::RubricMode;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -341,7 +341,8 @@ impl Recipe {
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::Recipe { path: path.into(), message: error.to_string() })?;
-        Self::parse(&text, overrides).map_err(|message| Error::Recipe { path: path.into(), message })
+        Self::parse(&text, overrides)
+            .map_err(|message| Error::Recipe { path: path.into(), message })
     }
 
     /// Parses recipe text with overrides; the message of a failure names the key.
@@ -353,21 +354,29 @@ impl Recipe {
         for change in overrides {
             apply_override(&mut table, change)?;
         }
-        let recipe: Self = toml::Value::Table(table).try_into().map_err(|error| error.to_string())?;
+        let recipe: Self =
+            toml::Value::Table(table).try_into().map_err(|error| error.to_string())?;
         recipe.check()?;
         Ok(recipe)
     }
 
     fn check(&self) -> Result<(), String> {
         if self.version != RECIPE_VERSION {
-            return Err(format!("version is {}, this program reads version {RECIPE_VERSION}", self.version));
+            return Err(format!(
+                "version is {}, this program reads version {RECIPE_VERSION}",
+                self.version
+            ));
         }
         if !(0.0..1.0).contains(&self.data.held_out_share) {
             return Err("data.held_out_share must lie in 0..1".into());
         }
-        let Some(grpo) = &self.grpo else { return Ok(()) };
+        let Some(grpo) = &self.grpo else {
+            return Ok(());
+        };
         if grpo.pairs == 0 || grpo.num_judgements == 0 || grpo.inner_steps == 0 {
-            return Err("grpo.pairs, grpo.num_judgements and grpo.inner_steps must be at least 1".into());
+            return Err(
+                "grpo.pairs, grpo.num_judgements and grpo.inner_steps must be at least 1".into()
+            );
         }
         if grpo.temperature <= 0.0 {
             return Err("grpo.temperature must be positive: a greedy policy has no gradient".into());
@@ -389,8 +398,9 @@ impl Recipe {
 
 /// Sets one `a.b.c=value`; the value is TOML, or a bare string.
 fn apply_override(table: &mut toml::Table, change: &str) -> Result<(), String> {
-    let (path, text) =
-        change.split_once('=').ok_or_else(|| format!("--set {change}: write it as key.path=value"))?;
+    let (path, text) = change
+        .split_once('=')
+        .ok_or_else(|| format!("--set {change}: write it as key.path=value"))?;
     let value = format!("value = {text}")
         .parse::<toml::Table>()
         .ok()
@@ -400,7 +410,8 @@ fn apply_override(table: &mut toml::Table, change: &str) -> Result<(), String> {
     let last = keys.pop().unwrap_or_default();
     let mut at = table;
     for key in keys {
-        let entry = at.entry(key.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let entry =
+            at.entry(key.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
         at = entry.as_table_mut().ok_or_else(|| format!("--set {change}: {key} is not a table"))?;
     }
     at.insert(last.to_owned(), value);
@@ -411,7 +422,8 @@ fn apply_override(table: &mut toml::Table, change: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    const SMALL: &str = "version = 1\nmodel = \"m\"\n[data]\ntrain = \"pairs.jsonl\"\n[grpo]\nsteps = 3\n";
+    const SMALL: &str =
+        "version = 1\nmodel = \"m\"\n[data]\ntrain = \"pairs.jsonl\"\n[grpo]\nsteps = 3\n";
 
     #[test]
     fn overrides_reach_nested_keys() {

@@ -28,7 +28,9 @@ impl EncodedPair {
     /// # Errors
     /// When the tokenizer refuses a text.
     pub fn new(comparison: &Comparison, text: &JudgeText) -> Result<Option<Self>, Error> {
-        let Some((chosen, rejected)) = comparison.chosen_rejected() else { return Ok(None) };
+        let Some((chosen, rejected)) = comparison.chosen_rejected() else {
+            return Ok(None);
+        };
         let encode = |item| {
             text.encode(item, comparison.task)
                 .map_err(|error| Error::Data(format!("comparison {}: {error}", comparison.id)))

@@ -87,10 +87,18 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When it cannot be created, or holds another run and is not resumed.
-    pub fn open(path: &Path, recipe: &Recipe, is_resume: Resume, seconds: fn() -> f64) -> Result<Self, Error> {
+    pub fn open(
+        path: &Path,
+        recipe: &Recipe,
+        is_resume: Resume,
+        seconds: fn() -> f64,
+    ) -> Result<Self, Error> {
         let recipe_path = path.join("recipe.toml");
         if is_resume == Resume::No && recipe_path.exists() {
-            return Err(Error::run(path, "a run is here already; choose another --out or use --resume"));
+            return Err(Error::run(
+                path,
+                "a run is here already; choose another --out or use --resume",
+            ));
         }
         for folder in ["samples", "checkpoints", "evaluations"] {
             fs::create_dir_all(path.join(folder)).map_err(|error| Error::run(path, error))?;
@@ -98,7 +106,8 @@ impl RunDirectory {
         let text = recipe.to_toml().map_err(|message| Error::run(&recipe_path, message))?;
         write_atomically(&recipe_path, text.as_bytes())?;
         let events_path = path.join("events.out.tfevents.0.patarm");
-        let events = EventWriter::open(&events_path).map_err(|error| Error::run(&events_path, error))?;
+        let events =
+            EventWriter::open(&events_path).map_err(|error| Error::run(&events_path, error))?;
         Ok(Self { path: path.to_path_buf(), events, seconds })
     }
 
@@ -120,20 +129,30 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn metrics(&mut self, phase: Phase, step: u64, values: &[(String, f64)]) -> Result<(), Error> {
+    pub fn metrics(
+        &mut self,
+        phase: Phase,
+        step: u64,
+        values: &[(String, f64)],
+    ) -> Result<(), Error> {
         let mut line = serde_json::Map::new();
         line.insert("phase".into(), phase.name().into());
         line.insert("step".into(), step.into());
         for (name, value) in values {
-            let value = serde_json::Number::from_f64(*value).map_or(serde_json::Value::Null, Into::into);
+            let value =
+                serde_json::Number::from_f64(*value).map_or(serde_json::Value::Null, Into::into);
             line.insert(name.clone(), value);
         }
         let text = serde_json::Value::Object(line).to_string();
         append_line(&self.path.join("metrics.jsonl"), &text)?;
-        let tagged: Vec<(String, f64)> =
-            values.iter().map(|(name, value)| (format!("{}/{name}", phase.name()), *value)).collect();
+        let tagged: Vec<(String, f64)> = values
+            .iter()
+            .map(|(name, value)| (format!("{}/{name}", phase.name()), *value))
+            .collect();
         let wall_time_s = (self.seconds)();
-        self.events.scalars(step, wall_time_s, &tagged).map_err(|error| Error::run(&self.path, error))
+        self.events
+            .scalars(step, wall_time_s, &tagged)
+            .map_err(|error| Error::run(&self.path, error))
     }
 
     /// Appends one record to `NAME.jsonl`.
@@ -152,9 +171,13 @@ impl RunDirectory {
     /// When the file cannot be read or written.
     pub fn truncate_metrics(&self, phase: Phase, step: u64) -> Result<(), Error> {
         let path = self.path.join("metrics.jsonl");
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let Ok(text) = fs::read_to_string(&path) else {
+            return Ok(());
+        };
         let keeps = |line: &&str| {
-            let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return false };
+            let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else {
+                return false;
+            };
             let at = value["step"].as_u64().unwrap_or(u64::MAX);
             value["phase"] == phase.name() && at <= step
                 || value["phase"] == Phase::ColdStart.name() && phase == Phase::Grpo
@@ -217,7 +240,8 @@ mod tests {
     #[test]
     fn resuming_drops_the_metrics_of_lost_steps() {
         let folder = tempfile::tempdir().expect("folder");
-        let mut run = RunDirectory::open(folder.path(), &recipe(), Resume::No, || 0.0).expect("open");
+        let mut run =
+            RunDirectory::open(folder.path(), &recipe(), Resume::No, || 0.0).expect("open");
         for step in 1..=3 {
             run.metrics(Phase::ColdStart, step, &[("loss".into(), 1.0)]).expect("write");
         }

@@ -24,10 +24,16 @@ const ORDER_STREAM: u64 = 0xc01d;
 ///
 /// # Errors
 /// When a judgement does not fit, a file cannot be written, or the user stops.
-pub fn train(trainer: &mut Trainer<'_>, config: &ColdStartConfig, records: &[ColdStartRecord]) -> Result<(), Error> {
+pub fn train(
+    trainer: &mut Trainer<'_>,
+    config: &ColdStartConfig,
+    records: &[ColdStartRecord],
+) -> Result<(), Error> {
     let text = trainer.context.text;
-    let judgements: Vec<EncodedJudgement> =
-        records.iter().map(|record| EncodedJudgement::new(record, text)).collect::<Result<_, _>>()?;
+    let judgements: Vec<EncodedJudgement> = records
+        .iter()
+        .map(|record| EncodedJudgement::new(record, text))
+        .collect::<Result<_, _>>()?;
     if judgements.is_empty() {
         return Err(Error::Data("the cold start has no judgement to learn from".into()));
     }
@@ -41,7 +47,11 @@ pub fn train(trainer: &mut Trainer<'_>, config: &ColdStartConfig, records: &[Col
     Ok(())
 }
 
-fn step(trainer: &mut Trainer<'_>, config: &ColdStartConfig, judgements: &[EncodedJudgement]) -> Result<(), Error> {
+fn step(
+    trainer: &mut Trainer<'_>,
+    config: &ColdStartConfig,
+    judgements: &[EncodedJudgement],
+) -> Result<(), Error> {
     let step = trainer.position.step + 1;
     let order = (trainer.context.recipe.seed, ORDER_STREAM);
     let indices = batch_indices(judgements.len(), config.batch, step, order);
@@ -51,7 +61,13 @@ fn step(trainer: &mut Trainer<'_>, config: &ColdStartConfig, judgements: &[Encod
     trainer.clear_gradients();
     let mut meter = Meter::default();
     let loss = meter.time(|| {
-        accumulate(&trainer.decoder, &batch, weights, (&options, MICRO_BATCH_TOKENS), &mut trainer.gradients)
+        accumulate(
+            &trainer.decoder,
+            &batch,
+            weights,
+            (&options, MICRO_BATCH_TOKENS),
+            &mut trainer.gradients,
+        )
     })?;
     let update = meter.time(|| trainer.update(&config.optimizer, step, config.steps));
     meter.tokens = loss.num_tokens;

@@ -39,7 +39,12 @@ impl EventWriter {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn scalars(&mut self, step: u64, wall_time_s: f64, values: &[(String, f64)]) -> std::io::Result<()> {
+    pub fn scalars(
+        &mut self,
+        step: u64,
+        wall_time_s: f64,
+        values: &[(String, f64)],
+    ) -> std::io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in values {
             let mut entry = Vec::new();
@@ -109,7 +114,8 @@ mod tests {
         let mut at = 0;
         let mut payloads = Vec::new();
         while at < bytes.len() {
-            let length = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) as usize;
+            let length =
+                u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) as usize;
             let check = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().expect("4 bytes"));
             assert_eq!(check, masked_crc(&bytes[at..at + 8]));
             payloads.push(bytes[at + 12..at + 12 + length].to_vec());

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use patarm_models::files::{ModelConfig, StoredType};
 use patarm_models::checkpoint;
+use patarm_models::files::{ModelConfig, StoredType};
 use patarm_models::optimizer::UpdateReport;
 use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients, Optimizer};
 use patarm_reward::embedded::JudgeText;
@@ -89,7 +89,12 @@ impl std::fmt::Debug for Trainer<'_> {
 impl<'a> Trainer<'a> {
     /// A trainer at the beginning of a stage.
     #[must_use]
-    pub fn new(context: TrainerContext<'a>, decoder: Decoder, run: RunDirectory, phase: Phase) -> Self {
+    pub fn new(
+        context: TrainerContext<'a>,
+        decoder: Decoder,
+        run: RunDirectory,
+        phase: Phase,
+    ) -> Self {
         let backend = decoder.backend.clone();
         let optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters);
         let gradients = Gradients::zeros(backend.as_ref(), &decoder.parameters);
@@ -183,15 +188,20 @@ impl<'a> Trainer<'a> {
             checkpoint::save_optimizer(&partial, &self.decoder, &self.optimizer)?;
         }
         write_json(&partial.join("trainer.json"), &self.position)?;
-        std::fs::copy(self.run.path().join("recipe.toml"), partial.join("recipe.toml")).map_err(io)?;
+        std::fs::copy(self.run.path().join("recipe.toml"), partial.join("recipe.toml"))
+            .map_err(io)?;
         replace_folder(&partial, &target).map_err(io)?;
         Ok(target)
     }
 
     fn write_model(&self, folder: &Path) -> Result<(), Error> {
         match &self.context.recipe.parameters.lora {
-            Some(config) => checkpoint::save_adapter(folder, &self.decoder, config, self.context.base)?,
-            None => checkpoint::save_model(folder, &self.decoder, self.context.config, StoredType::F32)?,
+            Some(config) => {
+                checkpoint::save_adapter(folder, &self.decoder, config, self.context.base)?
+            }
+            None => {
+                checkpoint::save_model(folder, &self.decoder, self.context.config, StoredType::F32)?
+            }
         }
         Ok(())
     }
@@ -214,7 +224,9 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self) -> Result<(), Error> {
         let mut found = resumable(&self.run.path().join("checkpoints"));
         found.sort_by_key(|(position, _)| (position.phase, position.step));
-        let Some((position, folder)) = found.pop() else { return Ok(()) };
+        let Some((position, folder)) = found.pop() else {
+            return Ok(());
+        };
         self.load_weights(&folder)?;
         self.enter(position.phase);
         checkpoint::load_optimizer(&folder, &self.decoder, &mut self.optimizer)?;
@@ -251,7 +263,9 @@ enum Contents {
 
 /// Complete resumable checkpoints of a folder.
 fn resumable(folder: &Path) -> Vec<(Position, PathBuf)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let read = |path: PathBuf| {
         let is_partial = path.file_name()?.to_str()?.starts_with('.');
         if is_partial || !path.join(checkpoint::OPTIMIZER_FILE).exists() {

@@ -62,11 +62,7 @@ fn run_stages(world: &World, trainer: &mut Trainer<'_>) -> Result<(), Error> {
     let encode =
         |comparison: &Comparison| EncodedPair::new(comparison, &world.text).expect("encodes");
     let pairs: Vec<EncodedPair> = world.comparisons.iter().filter_map(encode).collect();
-    let data = GrpoData {
-        pairs: &pairs,
-        replay: &replay,
-        reference: None,
-    };
+    let data = GrpoData { pairs: &pairs, replay: &replay, reference: None };
     match &recipe.grpo {
         Some(config) => grpo::train(trainer, config, &data, &|_, _| f64::NAN),
         None => Ok(()),
@@ -74,11 +70,7 @@ fn run_stages(world: &World, trainer: &mut Trainer<'_>) -> Result<(), Error> {
 }
 
 fn weights(decoder: &Decoder) -> Vec<Vec<f32>> {
-    decoder
-        .parameters
-        .iter()
-        .map(|(_, parameter)| parameter.value.host().to_vec())
-        .collect()
+    decoder.parameters.iter().map(|(_, parameter)| parameter.value.host().to_vec()).collect()
 }
 
 /// Metrics without what depends on the clock or the machine.
@@ -101,39 +93,21 @@ fn a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one() {
         let world = World::new();
         let recipe = recipe(&[change, "grpo.inner_steps=2"]);
         let whole = tempfile::tempdir().expect("folder");
-        let mut trainer = world.trainer(
-            &recipe,
-            &Silent,
-            (whole.path(), Resume::No),
-            Phase::ColdStart,
-        );
+        let mut trainer =
+            world.trainer(&recipe, &Silent, (whole.path(), Resume::No), Phase::ColdStart);
         run_stages(&world, &mut trainer).expect("trains");
         let expected = weights(&trainer.decoder);
 
         for stop in [2, 6] {
             let folder = tempfile::tempdir().expect("folder");
-            let observer = StopAfter {
-                steps: stop,
-                ..StopAfter::default()
-            };
-            let mut first = world.trainer(
-                &recipe,
-                &observer,
-                (folder.path(), Resume::No),
-                Phase::ColdStart,
-            );
+            let observer = StopAfter { steps: stop, ..StopAfter::default() };
+            let mut first =
+                world.trainer(&recipe, &observer, (folder.path(), Resume::No), Phase::ColdStart);
             let outcome = run_stages(&world, &mut first);
-            assert!(
-                matches!(outcome, Err(Error::Interrupted { .. })),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, Err(Error::Interrupted { .. })), "{outcome:?}");
             drop(first);
-            let mut second = world.trainer(
-                &recipe,
-                &Silent,
-                (folder.path(), Resume::Yes),
-                Phase::ColdStart,
-            );
+            let mut second =
+                world.trainer(&recipe, &Silent, (folder.path(), Resume::Yes), Phase::ColdStart);
             second.resume().expect("resumes");
             assert!(second.position.step > 0, "the checkpoint was found");
             run_stages(&world, &mut second).expect("trains");
@@ -151,28 +125,16 @@ fn a_checkpoint_cut_short_is_ignored() {
     let world = World::new();
     let recipe = recipe(&["cold_start.steps=2"]);
     let folder = tempfile::tempdir().expect("folder");
-    let observer = StopAfter {
-        steps: 1,
-        ..StopAfter::default()
-    };
-    let mut trainer = world.trainer(
-        &recipe,
-        &observer,
-        (folder.path(), Resume::No),
-        Phase::ColdStart,
-    );
+    let observer = StopAfter { steps: 1, ..StopAfter::default() };
+    let mut trainer =
+        world.trainer(&recipe, &observer, (folder.path(), Resume::No), Phase::ColdStart);
     assert!(run_stages(&world, &mut trainer).is_err());
     // What a kill during the next save leaves behind.
     let partial = folder.path().join("checkpoints/.partial-cold_start-step-2");
     std::fs::create_dir_all(&partial).expect("folder");
     std::fs::write(partial.join("optimizer.safetensors"), b"half").expect("file");
     std::fs::write(partial.join("trainer.json"), b"{").expect("file");
-    let mut again = world.trainer(
-        &recipe,
-        &Silent,
-        (folder.path(), Resume::Yes),
-        Phase::ColdStart,
-    );
+    let mut again = world.trainer(&recipe, &Silent, (folder.path(), Resume::Yes), Phase::ColdStart);
     again.resume().expect("resumes from the whole checkpoint");
     assert_eq!(again.position.step, 1);
 }
@@ -201,19 +163,12 @@ fn accuracy(world: &World, decoder: &Decoder) -> (f64, f64) {
         match (&rewards[0], &rewards[1]) {
             (Ok(chosen), Ok(rejected)) => {
                 margin += chosen.value - rejected.value;
-                credit += if chosen.value > rejected.value {
-                    1.0
-                } else {
-                    0.0
-                };
+                credit += if chosen.value > rejected.value { 1.0 } else { 0.0 };
             }
             _ => credit += 0.5,
         }
     }
-    (
-        credit / world.held_out.len() as f64,
-        margin / world.held_out.len() as f64,
-    )
+    (credit / world.held_out.len() as f64, margin / world.held_out.len() as f64)
 }
 
 #[test]
@@ -227,12 +182,8 @@ fn the_reward_alone_finds_a_planted_preference() {
         "checkpoint.every=0",
     ]);
     let folder = tempfile::tempdir().expect("folder");
-    let mut trainer = world.trainer(
-        &recipe,
-        &Silent,
-        (folder.path(), Resume::No),
-        Phase::ColdStart,
-    );
+    let mut trainer =
+        world.trainer(&recipe, &Silent, (folder.path(), Resume::No), Phase::ColdStart);
     let config = recipe.cold_start.as_ref().expect("stage");
     sft::train(&mut trainer, config, &world.records(0)).expect("trains");
     let (before, margin_before) = accuracy(&world, &trainer.decoder);
@@ -247,8 +198,7 @@ fn the_reward_alone_finds_a_planted_preference() {
         after >= 0.9 && margin > 0.5,
         "accuracy {before} -> {after}, margin {margin_before} -> {margin}"
     );
-    let faults = metrics(folder.path()).pop().expect("rows")["format_fault_rate"]
-        .as_f64()
-        .expect("number");
+    let faults =
+        metrics(folder.path()).pop().expect("rows")["format_fault_rate"].as_f64().expect("number");
     assert!(faults < 0.2, "format faults {faults}");
 }

@@ -9,10 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("patarm-text", &["patarm-files"]),
     ("patarm-models", &["patarm-kernels", "patarm-files"]),
     ("patarm-reward", &["patarm-models", "patarm-text"]),
-    (
-        "patarm-train",
-        &["patarm-reward", "patarm-models", "patarm-text"],
-    ),
+    ("patarm-train", &["patarm-reward", "patarm-models", "patarm-text"]),
     ("patarm-eval", &["patarm-reward", "patarm-text"]),
     ("patarm-serve", &["patarm-reward", "patarm-text"]),
     (
@@ -33,35 +30,15 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Dependencies that only the crates named may have, with the invariant behind it.
 const RESERVED: &[(&str, &[&str], &str)] = &[
-    (
-        "cudarc",
-        &["patarm-kernels"],
-        "device code lives in patarm-kernels",
-    ),
-    (
-        "gemm",
-        &["patarm-kernels"],
-        "arithmetic lives in patarm-kernels",
-    ),
-    (
-        "tokenizers",
-        &["patarm-text"],
-        "only patarm-text turns strings into tokens",
-    ),
-    (
-        "minijinja",
-        &["patarm-text", "patarm-reward"],
-        "patarm-models never sees a string",
-    ),
+    ("cudarc", &["patarm-kernels"], "device code lives in patarm-kernels"),
+    ("gemm", &["patarm-kernels"], "arithmetic lives in patarm-kernels"),
+    ("tokenizers", &["patarm-text"], "only patarm-text turns strings into tokens"),
+    ("minijinja", &["patarm-text", "patarm-reward"], "patarm-models never sees a string"),
     ("anyhow", &["patarm"], "library errors are typed"),
     ("clap", &["patarm"], "only the binary has a command line"),
     ("indicatif", &["patarm"], "only the binary prints"),
     ("ctrlc", &["patarm"], "only the binary handles signals"),
-    (
-        "axum",
-        &["patarm-serve"],
-        "only patarm-serve speaks wire protocols",
-    ),
+    ("axum", &["patarm-serve"], "only patarm-serve speaks wire protocols"),
 ];
 
 /// Most cargo features of a crate.
@@ -114,9 +91,7 @@ fn conventions(source: &Source) -> Vec<Finding> {
         .filter(|line| !source.text.contains(*line))
         .map(|line| Finding::failure(Check::Manifest, source, 1, format!("lacks `{line}`")))
         .collect();
-    let features = entries(&source.text)
-        .filter(|(_, section, _)| *section == "features")
-        .count();
+    let features = entries(&source.text).filter(|(_, section, _)| *section == "features").count();
     if features > MAX_FEATURES {
         let message = format!("{features} features, at most {MAX_FEATURES}");
         found.push(Finding::failure(Check::Manifest, source, 1, message));
@@ -133,9 +108,7 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
         if let Some(header) = line.strip_prefix('[') {
             section = header.trim_end_matches(']');
             let (parent, key) = section.rsplit_once('.')?;
-            return parent
-                .ends_with("dependencies")
-                .then_some((index + 1, parent, key));
+            return parent.ends_with("dependencies").then_some((index + 1, parent, key));
         }
         let (key, _) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
         let key = key.trim().split('.').next()?.trim_matches('"');
@@ -155,22 +128,10 @@ mod tests {
 
     #[test]
     fn arrows_point_down() {
-        assert!(
-            manifest(
-                "patarm-eval",
-                "[dependencies]\npatarm-text.workspace = true"
-            )
-            .is_empty()
-        );
-        let up = manifest(
-            "patarm-text",
-            "[dependencies]\npatarm-eval.workspace = true",
-        );
+        assert!(manifest("patarm-eval", "[dependencies]\npatarm-text.workspace = true").is_empty());
+        let up = manifest("patarm-text", "[dependencies]\npatarm-eval.workspace = true");
         assert!(up[0].contains("must not use patarm-eval"), "{up:?}");
-        let table = manifest(
-            "patarm-text",
-            "[dev-dependencies.patarm-eval]\npath = \"x\"",
-        );
+        let table = manifest("patarm-text", "[dev-dependencies.patarm-eval]\npath = \"x\"");
         assert_eq!(table.len(), 1);
         let device = "[target.'cfg(unix)'.dependencies]\ncudarc = { version = \"1\" }";
         assert!(manifest("patarm-text", device)[0].contains("device code"));
@@ -179,10 +140,8 @@ mod tests {
 
     #[test]
     fn conventions_are_demanded() {
-        let source = Source::new(
-            "crates/patarm-eval/Cargo.toml".to_owned(),
-            "[package]".to_owned(),
-        );
+        let source =
+            Source::new("crates/patarm-eval/Cargo.toml".to_owned(), "[package]".to_owned());
         assert_eq!(check(&source).len(), SHARED.len());
         let features: String = (0..7).map(|i| format!("f{i} = []\n")).collect();
         let found = manifest("patarm-eval", &format!("[features]\n{features}"));

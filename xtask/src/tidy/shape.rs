@@ -12,10 +12,7 @@ const FILE_LINES: (usize, usize) = (600, 1_000);
 const FUNCTION_LINES: (usize, usize) = (60, 100);
 
 /// Files that implement a published method and say how they deviate from it.
-const LOOP_FILES: &[&str] = &[
-    "crates/patarm-train/src/sft.rs",
-    "crates/patarm-train/src/grpo.rs",
-];
+const LOOP_FILES: &[&str] = &["crates/patarm-train/src/sft.rs", "crates/patarm-train/src/grpo.rs"];
 
 pub(super) fn check(source: &Source) -> Vec<Finding> {
     let mut found: Vec<Finding> = file_size(source).into_iter().collect();
@@ -32,12 +29,7 @@ fn file_size(source: &Source) -> Option<Finding> {
         return Some(Finding::failure(Check::FileSize, source, 1, message));
     }
     (lines > soft).then(|| {
-        Finding::warning(
-            Check::FileSize,
-            source,
-            1,
-            format!("{lines} lines, better below {soft}"),
-        )
+        Finding::warning(Check::FileSize, source, 1, format!("{lines} lines, better below {soft}"))
     })
 }
 
@@ -64,13 +56,9 @@ fn functions(source: &Source) -> Vec<Finding> {
 fn function_lines(code: &str) -> Vec<(usize, usize, &str)> {
     let mut measured = Vec::new();
     for (at, _) in code.match_indices("fn ") {
-        let is_word = code[..at]
-            .chars()
-            .next_back()
-            .is_none_or(|c| !c.is_alphanumeric() && c != '_');
-        let name = code[at + 3..]
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .next();
+        let is_word =
+            code[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_');
+        let name = code[at + 3..].split(|c: char| !c.is_alphanumeric() && c != '_').next();
         let Some(name) = name.filter(|name| is_word && !name.is_empty()) else {
             continue;
         };
@@ -86,21 +74,13 @@ fn function_lines(code: &str) -> Vec<(usize, usize, &str)> {
 }
 
 fn headers(source: &Source) -> Vec<Finding> {
-    let first = source
-        .text
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default();
+    let first = source.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let mut found = Vec::new();
     if !first.starts_with("//!") {
         let message = "the file does not start with a module doc (`//! What it is for.`)";
         found.push(Finding::failure(Check::Header, source, 1, message));
     }
-    let header: String = source
-        .text
-        .lines()
-        .take_while(|line| line.starts_with("//!"))
-        .collect();
+    let header: String = source.text.lines().take_while(|line| line.starts_with("//!")).collect();
     if LOOP_FILES.contains(&source.path.as_str()) && !header.contains("Deviations") {
         let message =
             "the header has no part \"Deviations\" that says how the loop differs from its source";

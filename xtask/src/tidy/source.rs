@@ -15,25 +15,11 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(path: String, text: String) -> Self {
         if !path.ends_with(".rs") {
-            return Self {
-                code: text.clone(),
-                shipped: text.clone(),
-                path,
-                text,
-            };
+            return Self { code: text.clone(), shipped: text.clone(), path, text };
         }
         let code = masked(&text);
-        let shipped = if is_test_path(&path) {
-            blanked(&code)
-        } else {
-            without_tests(&code)
-        };
-        Self {
-            path,
-            text,
-            code,
-            shipped,
-        }
+        let shipped = if is_test_path(&path) { blanked(&code) } else { without_tests(&code) };
+        Self { path, text, code, shipped }
     }
 
     pub(super) fn is_rust(&self) -> bool {
@@ -46,11 +32,7 @@ impl Source {
 
     /// Name of the crate's folder; empty outside `crates`.
     pub(super) fn crate_name(&self) -> &str {
-        match self
-            .path
-            .strip_prefix("crates/")
-            .and_then(|rest| rest.split_once('/'))
-        {
+        match self.path.strip_prefix("crates/").and_then(|rest| rest.split_once('/')) {
             Some((name, _)) => name,
             None if self.path.starts_with("xtask/") => "xtask",
             None => "",
@@ -60,8 +42,7 @@ impl Source {
 
 /// Whether a path holds tests, benches or examples only.
 pub(super) fn is_test_path(path: &str) -> bool {
-    path.split('/')
-        .any(|part| matches!(part, "tests" | "benches" | "examples" | "fuzz"))
+    path.split('/').any(|part| matches!(part, "tests" | "benches" | "examples" | "fuzz"))
         || path.ends_with("/tests.rs")
 }
 
@@ -205,9 +186,7 @@ pub(super) fn block_end(code: &str, start: usize) -> Option<usize> {
 
 /// As many bytes of blanks, lines kept.
 fn blanked(text: &str) -> String {
-    text.bytes()
-        .map(|b| if b == b'\n' { '\n' } else { ' ' })
-        .collect()
+    text.bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect()
 }
 
 #[cfg(test)]
@@ -239,11 +218,7 @@ mod tests {
         assert!(shipped.contains("fn a") && shipped.contains("fn c"));
         assert!(!shipped.contains("fn b"));
         assert_eq!(shipped.lines().count(), text.lines().count());
-        assert!(
-            source("#[cfg(test)]\nmod tests;\nfn c() {}")
-                .shipped
-                .contains("fn c")
-        );
+        assert!(source("#[cfg(test)]\nmod tests;\nfn c() {}").shipped.contains("fn c"));
         let tests = Source::new("crates/a/tests/b.rs".to_owned(), "fn a() {}".to_owned());
         assert_eq!((tests.shipped.trim(), tests.crate_name()), ("", "a"));
     }

@@ -7,10 +7,7 @@ use super::{
 };
 
 /// Where `unsafe` may stand.
-const UNSAFE_PLACES: &[&str] = &[
-    "crates/patarm-kernels/src/",
-    "crates/patarm-files/src/bytes.rs",
-];
+const UNSAFE_PLACES: &[&str] = &["crates/patarm-kernels/src/", "crates/patarm-files/src/bytes.rs"];
 
 /// Crates that print, read the environment and exit.
 const PROGRAMS: &[&str] = &["patarm", "xtask"];
@@ -69,10 +66,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
 }
 
 fn unsafe_code(source: &Source) -> Vec<Finding> {
-    if UNSAFE_PLACES
-        .iter()
-        .any(|place| source.path.starts_with(place))
-    {
+    if UNSAFE_PLACES.iter().any(|place| source.path.starts_with(place)) {
         return Vec::new();
     }
     let message = "unsafe code lives in patarm-kernels and in the memory map of patarm-files only";
@@ -105,9 +99,7 @@ fn lint_exceptions(source: &Source) -> Vec<Finding> {
         .iter()
         .flat_map(|start| source.code.match_indices(start).map(|(at, _)| (at, *start)))
     {
-        let end = source.code[at..]
-            .find(")]")
-            .map_or(source.code.len(), |end| at + end);
+        let end = source.code[at..].find(")]").map_or(source.code.len(), |end| at + end);
         let has_reason = source.code[at..end].contains("reason");
         let line = source.code[..at].matches('\n').count() + 1;
         let is_allow = attribute.contains("allow") && !is_test_path(&source.path);
@@ -122,11 +114,7 @@ fn lint_exceptions(source: &Source) -> Vec<Finding> {
 /// `.ci/run` finds the tests on the real model by their name.
 fn unmarked_model_test(source: &Source) -> Option<Finding> {
     let variable = concat!("PATARM_TEST", "_MODEL");
-    let line = source
-        .text
-        .lines()
-        .position(|line| line.contains(variable))?
-        + 1;
+    let line = source.text.lines().position(|line| line.contains(variable))? + 1;
     let message = "a test on the real model has `real_model` in its name";
     (!source.code.contains("real_model"))
         .then(|| Finding::failure(Check::Marked, source, line, message))
@@ -140,16 +128,13 @@ fn plain_words(source: &Source) -> Vec<Finding> {
         })
     });
     let places = PLACES.iter().flat_map(|word| {
-        source
-            .text
-            .lines()
-            .enumerate()
-            .filter(move |(_, line)| line.contains(word))
-            .map(move |(index, _)| {
+        source.text.lines().enumerate().filter(move |(_, line)| line.contains(word)).map(
+            move |(index, _)| {
                 let message =
                     format!("{word} is a place on somebody's machine or network; say it without");
                 Finding::failure(Check::Place, source, index + 1, message)
-            })
+            },
+        )
     });
     unfinished.chain(places).collect()
 }
@@ -164,12 +149,7 @@ fn blanks(source: &Source) -> Vec<Finding> {
         .collect();
     if !source.text.is_empty() && !source.text.ends_with('\n') {
         let last = source.text.lines().count();
-        found.push(Finding::failure(
-            Check::Blanks,
-            source,
-            last,
-            "the last line has no end",
-        ));
+        found.push(Finding::failure(Check::Blanks, source, last, "the last line has no end"));
     }
     found
 }
@@ -187,98 +167,43 @@ mod tests {
 
     #[test]
     fn unsafe_has_its_places() {
-        checked(
-            "crates/patarm-text/src/a.rs",
-            "fn a() { unsafe {} }\n",
-            &[Check::Unsafe],
-        );
-        checked(
-            "crates/patarm-kernels/src/a.rs",
-            "fn a() { unsafe {} }\n",
-            &[],
-        );
-        checked(
-            "crates/patarm-text/src/a.rs",
-            "// unsafe\n#![deny(unsafe_code)]\n",
-            &[],
-        );
+        checked("crates/patarm-text/src/a.rs", "fn a() { unsafe {} }\n", &[Check::Unsafe]);
+        checked("crates/patarm-kernels/src/a.rs", "fn a() { unsafe {} }\n", &[]);
+        checked("crates/patarm-text/src/a.rs", "// unsafe\n#![deny(unsafe_code)]\n", &[]);
     }
 
     #[test]
     fn only_programs_print() {
-        checked(
-            "crates/patarm-text/src/a.rs",
-            "fn a() { println!(); }\n",
-            &[Check::Surroundings],
-        );
-        checked(
-            "crates/patarm-text/src/a.rs",
-            "/// println!()\nfn a() {}\n",
-            &[],
-        );
+        checked("crates/patarm-text/src/a.rs", "fn a() { println!(); }\n", &[Check::Surroundings]);
+        checked("crates/patarm-text/src/a.rs", "/// println!()\nfn a() {}\n", &[]);
         checked("crates/patarm/src/a.rs", "fn a() { println!(); }\n", &[]);
-        checked(
-            "crates/patarm-text/tests/a.rs",
-            "fn a() { println!(); }\n",
-            &[],
-        );
-        checked(
-            "crates/patarm-text/src/a.rs",
-            "use anyhow::Result;\n",
-            &[Check::Surroundings],
-        );
+        checked("crates/patarm-text/tests/a.rs", "fn a() { println!(); }\n", &[]);
+        checked("crates/patarm-text/src/a.rs", "use anyhow::Result;\n", &[Check::Surroundings]);
     }
 
     #[test]
     fn exceptions_give_reasons() {
         let path = "crates/patarm-text/src/a.rs";
-        checked(
-            path,
-            "#[expect(dead_code, reason = \"x\")]\nfn a() {}\n",
-            &[],
-        );
+        checked(path, "#[expect(dead_code, reason = \"x\")]\nfn a() {}\n", &[]);
         checked(path, "#[expect(dead_code)]\nfn a() {}\n", &[Check::Lint]);
         checked(path, "#[allow(dead_code)]\nfn a() {}\n", &[Check::Lint]);
-        checked(
-            path,
-            "#[allow(dead_code, reason = \"x\")]\nfn a() {}\n",
-            &[Check::Lint],
-        );
-        checked(
-            "crates/a/tests/b.rs",
-            "#![allow(dead_code, reason = \"x\")]\n",
-            &[],
-        );
+        checked(path, "#[allow(dead_code, reason = \"x\")]\nfn a() {}\n", &[Check::Lint]);
+        checked("crates/a/tests/b.rs", "#![allow(dead_code, reason = \"x\")]\n", &[]);
     }
 
     #[test]
     fn model_tests_are_marked() {
         let test = |name: &str| {
-            format!(
-                "fn {name}() {{ path(\"{}\") }}\n",
-                concat!("PATARM_TEST", "_MODEL")
-            )
+            format!("fn {name}() {{ path(\"{}\") }}\n", concat!("PATARM_TEST", "_MODEL"))
         };
         checked("crates/a/tests/b.rs", &test("scores"), &[Check::Marked]);
-        checked(
-            "crates/a/tests/b.rs",
-            &test("scores_of_the_real_model"),
-            &[],
-        );
+        checked("crates/a/tests/b.rs", &test("scores_of_the_real_model"), &[]);
     }
 
     #[test]
     fn marks_and_places_are_found_in_any_text() {
-        checked(
-            "docs/a.md",
-            concat!("TO", "DO: more\n"),
-            &[Check::Unfinished],
-        );
+        checked("docs/a.md", concat!("TO", "DO: more\n"), &[Check::Unfinished]);
         checked("docs/a.md", concat!("see /wo", "rk/x\n"), &[Check::Place]);
-        checked(
-            "docs/a.md",
-            "blank \nno end",
-            &[Check::Blanks, Check::Blanks],
-        );
+        checked("docs/a.md", "blank \nno end", &[Check::Blanks, Check::Blanks]);
     }
 }

@@ -36,13 +36,7 @@ impl Readout {
     pub fn read(self, reward: &Reward) -> Option<f64> {
         let value = match self {
             Self::Value => Some(reward.value),
-            Self::Votes(k) => mean(
-                reward
-                    .judgements
-                    .iter()
-                    .take(k)
-                    .filter_map(|j| j.score.ok()),
-            ),
+            Self::Votes(k) => mean(reward.judgements.iter().take(k).filter_map(|j| j.score.ok())),
             Self::Expected => mean(reward.judgements.iter().filter_map(|j| j.expected_score)),
         };
         value.filter(|v| v.is_finite())
@@ -94,10 +88,7 @@ impl PairRecord {
     }
 
     pub(crate) fn clustered(&self) -> ClusteredOutcome {
-        ClusteredOutcome {
-            cluster: self.cluster,
-            outcome: self.outcome,
-        }
+        ClusteredOutcome { cluster: self.cluster, outcome: self.outcome }
     }
 
     pub(crate) fn length_pair(&self) -> LengthPair {
@@ -138,11 +129,7 @@ pub(crate) fn labelled_pairs(comparisons: &[Comparison]) -> Result<Vec<LabelledP
         let (chosen, _) = comparison.chosen_rejected()?;
         let next = clusters.len();
         let cluster = *clusters.entry(&chosen.prompt).or_insert(next);
-        Some(LabelledPair {
-            comparison,
-            cluster,
-            chosen_index,
-        })
+        Some(LabelledPair { comparison, cluster, chosen_index })
     });
     Ok(labelled.collect())
 }
@@ -150,10 +137,8 @@ pub(crate) fn labelled_pairs(comparisons: &[Comparison]) -> Result<Vec<LabelledP
 impl LabelledPair<'_> {
     /// The record of the rewards of the first and the second side.
     pub(crate) fn scored(&self, sides: &[SideReward], readout: Readout) -> PairRecord {
-        let scores: Vec<Option<f64>> = sides
-            .iter()
-            .map(|side| readout.read(side.as_ref().ok()?))
-            .collect();
+        let scores: Vec<Option<f64>> =
+            sides.iter().map(|side| readout.read(side.as_ref().ok()?)).collect();
         let fault = sides
             .iter()
             .zip(&scores)
@@ -171,14 +156,9 @@ impl LabelledPair<'_> {
             }
             Some(Entry::Verdicts(verdicts)) => {
                 let preference = verdicts.combined();
-                let fault = preference
-                    .is_none()
-                    .then(|| "a verdict is missing".to_owned());
+                let fault = preference.is_none().then(|| "a verdict is missing".to_owned());
                 let outcome = preference.map_or(Outcome::Fault, |p| self.outcome_of(p));
-                PairRecord {
-                    outcome,
-                    ..self.record([None, None], fault)
-                }
+                PairRecord { outcome, ..self.record([None, None], fault) }
             }
             None => self.record([None, None], Some("no row in the scores file".to_owned())),
         }
@@ -262,10 +242,7 @@ impl JudgementFaults {
         self.num_judgements += judgements.len();
         for fault in judgements.iter().filter_map(|j| j.score.err()) {
             self.num_faults += 1;
-            *self
-                .by_kind
-                .entry(fault_name(fault).to_owned())
-                .or_default() += 1;
+            *self.by_kind.entry(fault_name(fault).to_owned()).or_default() += 1;
         }
     }
 }

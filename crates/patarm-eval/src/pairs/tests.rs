@@ -13,20 +13,14 @@ use crate::{compare::compare, metrics::Outcome, store};
 
 fn options() -> PairsOptions {
     PairsOptions {
-        resampling: Resampling {
-            resamples: 300,
-            seed: 1,
-        },
+        resampling: Resampling { resamples: 300, seed: 1 },
         readout: Readout::Value,
         settings: BTreeMap::from([("votes".to_owned(), 4.into())]),
     }
 }
 
 fn item(prompt: &str, response: &str) -> Item {
-    Item {
-        prompt: Conversation::from_user(prompt),
-        response: response.to_owned(),
-    }
+    Item { prompt: Conversation::from_user(prompt), response: response.to_owned() }
 }
 
 /// Pair `i` prefers its second side when `i` is odd; the better response says `good`.
@@ -42,11 +36,7 @@ fn comparison(i: usize) -> Comparison {
         task: Some(Task::Chat),
         subset: Some(if i.is_multiple_of(3) { "easy" } else { "hard" }.to_owned()),
     };
-    if i.is_multiple_of(2) {
-        straight
-    } else {
-        straight.swap()
-    }
+    if i.is_multiple_of(2) { straight } else { straight.swap() }
 }
 
 fn comparisons(n: usize) -> Vec<Comparison> {
@@ -67,18 +57,11 @@ impl<F: Fn(&Item) -> std::result::Result<Reward, ItemFault>> RewardModel for Sco
 }
 
 fn value(value: f64) -> std::result::Result<Reward, ItemFault> {
-    Ok(Reward {
-        value,
-        judgements: Vec::new(),
-    })
+    Ok(Reward { value, judgements: Vec::new() })
 }
 
 fn oracle(item: &Item) -> std::result::Result<Reward, ItemFault> {
-    value(if item.response.starts_with("good") {
-        8.0
-    } else {
-        3.0
-    })
+    value(if item.response.starts_with("good") { 8.0 } else { 3.0 })
 }
 
 #[test]
@@ -87,20 +70,14 @@ fn an_oracle_scores_one_and_a_constant_one_half() {
     let right = evaluate_pairs(&Scorer(oracle), &data, &options()).expect("evaluates");
     assert_eq!(right.result.accuracy.strict.value, Some(1.0));
     assert_eq!(right.result.accuracy.num_prompts, 6);
-    assert_eq!(
-        right.result.scores.as_ref().expect("scores").margin.mean,
-        Some(5.0)
-    );
+    assert_eq!(right.result.scores.as_ref().expect("scores").margin.mean, Some(5.0));
     assert_eq!(right.result.subsets["easy"].num_pairs, 4);
     assert_eq!(right.result.tasks["chat"].num_pairs, 12);
     assert_eq!(right.result.baselines.longer_wins.strict.value, Some(1.0));
 
     let level = evaluate_pairs(&Scorer(|_: &Item| value(5.0)), &data, &options());
     let accuracy = level.expect("evaluates").result.accuracy;
-    assert_eq!(
-        (accuracy.strict.value, accuracy.half_credit.value),
-        (Some(0.0), Some(0.5))
-    );
+    assert_eq!((accuracy.strict.value, accuracy.half_credit.value), (Some(0.0), Some(0.5)));
     assert_eq!(accuracy.tie_share, Some(1.0));
 }
 
@@ -114,10 +91,7 @@ fn faults_and_strange_numbers_are_counted() {
     assert_eq!(evaluated.result.accuracy.num_faults, 4);
     assert_eq!(evaluated.result.accuracy.half_credit.value, Some(0.5));
     assert_eq!(evaluated.result.scores, None);
-    let faults = evaluated
-        .result
-        .judgements
-        .expect("sixteen judgements failed");
+    let faults = evaluated.result.judgements.expect("sixteen judgements failed");
     assert_eq!((faults.num_judgements, faults.share()), (16, Some(1.0)));
     assert!(evaluated.records.iter().all(|r| r.fault.is_some()));
 }
@@ -128,17 +102,8 @@ fn ties_and_unlabelled_pairs_are_left_out_and_counted() {
     data[0].label = Preference::Tie;
     data[3].label = Preference::Unknown;
     let evaluated = evaluate_pairs(&Scorer(oracle), &data, &options()).expect("evaluates");
-    assert_eq!(
-        evaluated.result.skipped,
-        Skipped {
-            tie_labels: 1,
-            unlabelled: 1
-        }
-    );
-    assert_eq!(
-        (evaluated.result.num_comparisons, evaluated.records.len()),
-        (4, 2)
-    );
+    assert_eq!(evaluated.result.skipped, Skipped { tie_labels: 1, unlabelled: 1 });
+    assert_eq!((evaluated.result.num_comparisons, evaluated.records.len()), (4, 2));
 }
 
 #[test]
@@ -149,12 +114,7 @@ fn bad_data_and_bad_models_are_refused() {
     assert!(message.to_string().contains("pair-0"), "{message}");
 
     let short = pairs_from_rewards("short", &comparisons(2), &[value(1.0)], &options());
-    assert!(
-        short
-            .expect_err("one reward")
-            .to_string()
-            .contains("1 rewards for 4 responses")
-    );
+    assert!(short.expect_err("one reward").to_string().contains("1 rewards for 4 responses"));
     assert!(PairsEvaluator::new(Vec::new(), options()).is_err());
 }
 
@@ -185,34 +145,19 @@ fn readouts_read_what_they_say() {
     assert_eq!(Readout::Votes(1).read(&reward), Some(4.0));
     assert_eq!(Readout::Votes(3).read(&reward), Some(6.0));
     assert_eq!(Readout::Expected.read(&reward), Some(6.0));
-    let bare = Reward {
-        value: 1.0,
-        judgements: Vec::new(),
-    };
-    assert_eq!(
-        (Readout::Votes(2).read(&bare), Readout::Expected.read(&bare)),
-        (None, None)
-    );
+    let bare = Reward { value: 1.0, judgements: Vec::new() };
+    assert_eq!((Readout::Votes(2).read(&bare), Readout::Expected.read(&bare)), (None, None));
     let faults = JudgementFaults::of_rewards(&[Ok(reward)]).expect("three judgements");
-    assert_eq!(
-        faults.by_kind,
-        BTreeMap::from([("missing_tag".to_owned(), 1)])
-    );
+    assert_eq!(faults.by_kind, BTreeMap::from([("missing_tag".to_owned(), 1)]));
 }
 
 #[test]
 fn fault_names_are_those_of_the_serialised_kind() {
     for fault in FormatFault::ALL {
-        let reward = Reward {
-            value: 1.0,
-            judgements: vec![judgement(Err(fault), 1.0)],
-        };
+        let reward = Reward { value: 1.0, judgements: vec![judgement(Err(fault), 1.0)] };
         let faults = JudgementFaults::of_rewards(&[Ok(reward)]).expect("one judgement");
         let name = serde_json::to_value(fault).expect("a kind serialises");
-        assert_eq!(
-            faults.by_kind.keys().next().map(String::as_str),
-            name.as_str()
-        );
+        assert_eq!(faults.by_kind.keys().next().map(String::as_str), name.as_str());
     }
 }
 
@@ -245,20 +190,9 @@ fn verdict_rows_and_missing_rows() {
     let table = ScoreTable::parse(rows.as_bytes()).expect("well formed");
     let read = pairs_from_scores("file", &comparisons(4), &table, &options()).expect("evaluates");
     let outcomes: Vec<Outcome> = read.records.iter().map(|r| r.outcome).collect();
-    assert_eq!(
-        outcomes,
-        [
-            Outcome::Right,
-            Outcome::Wrong,
-            Outcome::Fault,
-            Outcome::Fault
-        ]
-    );
+    assert_eq!(outcomes, [Outcome::Right, Outcome::Wrong, Outcome::Fault, Outcome::Fault]);
     assert_eq!(read.result.num_unused_rows, 1);
-    assert_eq!(
-        read.records[3].fault.as_deref(),
-        Some("no row in the scores file")
-    );
+    assert_eq!(read.records[3].fault.as_deref(), Some("no row in the scores file"));
     assert!(read.result.scores.is_none() && read.result.orders.is_some());
 }
 
@@ -270,13 +204,8 @@ fn folders_round_trip() {
     assert_eq!(store::read_folder(dir.path()).expect("read back"), written);
 
     std::fs::write(dir.path().join(store::RECORDS_FILE), "").expect("emptied");
-    let message = store::read_folder(dir.path())
-        .expect_err("records are gone")
-        .to_string();
-    assert!(
-        message.contains("0 pairs where result.json speaks of 7"),
-        "{message}"
-    );
+    let message = store::read_folder(dir.path()).expect_err("records are gone").to_string();
+    assert!(message.contains("0 pairs where result.json speaks of 7"), "{message}");
 }
 
 #[test]
@@ -290,12 +219,10 @@ fn the_evaluator_gives_half_credit_accuracy() {
 #[test]
 fn two_results_are_compared_pair_by_pair() {
     let data = comparisons(24);
-    let weak = Scorer(
-        |item: &Item| match item.prompt.transcript().ends_with(['1', '2']) {
-            true => oracle(item),
-            false => value(5.0),
-        },
-    );
+    let weak = Scorer(|item: &Item| match item.prompt.transcript().ends_with(['1', '2']) {
+        true => oracle(item),
+        false => value(5.0),
+    });
     let first = evaluate_pairs(&weak, &data, &options()).expect("evaluates");
     let second = evaluate_pairs(&Scorer(oracle), &data, &options()).expect("evaluates");
     let resampling = options().resampling;
@@ -306,19 +233,10 @@ fn two_results_are_compared_pair_by_pair() {
     assert_eq!(result.overall.half_credit.value, Some(0.375));
     assert_eq!(result.overall.num_only_second_right, 18);
     assert!(result.overall.mcnemar_p < 1e-4);
-    let interval = result
-        .overall
-        .half_credit
-        .interval
-        .expect("there are pairs");
+    let interval = result.overall.half_credit.interval.expect("there are pairs");
     assert!(interval.low > 0.0 && interval.contains(0.375));
     assert_eq!(result.subsets.keys().collect::<Vec<_>>(), ["easy", "hard"]);
-    assert!(
-        result
-            .subsets
-            .values()
-            .all(|s| s.difference.mcnemar_p <= s.holm_p)
-    );
+    assert!(result.subsets.values().all(|s| s.difference.mcnemar_p <= s.holm_p));
 
     let back = compare(&second, &first, resampling).expect("same pairs");
     assert_eq!(back.overall.strict.value, Some(-0.75));
@@ -332,28 +250,15 @@ fn results_on_other_pairs_are_not_compared() {
         |data: &[Comparison]| evaluate_pairs(&Scorer(oracle), data, &options()).expect("evaluates");
     let (all, some) = (of(&comparisons(6)), of(&comparisons(4)));
     let result = compare(&all, &some, resampling).expect("four pairs in common");
-    assert_eq!(
-        (result.num_only_in_first, result.num_only_in_second),
-        (2, 0)
-    );
+    assert_eq!((result.num_only_in_first, result.num_only_in_second), (2, 0));
     assert_eq!(result.overall.num_pairs, 4);
 
-    let swapped: Vec<Comparison> = comparisons(4)
-        .into_iter()
-        .map(|c| Comparison {
-            label: c.label.swap(),
-            ..c
-        })
-        .collect();
+    let swapped: Vec<Comparison> =
+        comparisons(4).into_iter().map(|c| Comparison { label: c.label.swap(), ..c }).collect();
     let error = compare(&some, &of(&swapped), resampling).expect_err("other labels");
     assert!(error.to_string().contains("pair-0"), "{error}");
 
-    let renamed: Vec<Comparison> = comparisons(2)
-        .into_iter()
-        .map(|c| Comparison {
-            id: format!("x{}", c.id),
-            ..c
-        })
-        .collect();
+    let renamed: Vec<Comparison> =
+        comparisons(2).into_iter().map(|c| Comparison { id: format!("x{}", c.id), ..c }).collect();
     assert!(compare(&some, &of(&renamed), resampling).is_err());
 }

@@ -94,11 +94,7 @@ pub(super) fn line_chart(
         .filter(|s| !s.is_reference)
         .map(|s| (s.name.clone(), s.points.last().map(|p| p.1)))
         .collect();
-    let legend = if below == Legend::LastValues {
-        legend(&entries)
-    } else {
-        String::new()
-    };
+    let legend = if below == Legend::LastValues { legend(&entries) } else { String::new() };
     card(labels, &frame.svg(labels.title, &drawn), &legend)
 }
 
@@ -114,19 +110,12 @@ pub(super) fn histogram_chart(labels: &Labels<'_>, sets: &[(&str, &Histogram)]) 
         .zip(&totals)
         .flat_map(|((_, h), &total)| h.counts.iter().map(move |&c| share(c, total)))
         .fold(0.0, f64::max);
-    let frame = Frame::new(
-        (bins.low, bins.high),
-        rounded((0.0, highest.max(1e-9)), Y_TICKS),
-    );
+    let frame = Frame::new((bins.low, bins.high), rounded((0.0, highest.max(1e-9)), Y_TICKS));
     let mut drawn = frame.axes(labels);
     for (index, ((_, histogram), &total)) in sets.iter().zip(&totals).enumerate() {
         for (bin, &count) in histogram.counts.iter().enumerate().filter(|(_, c)| **c > 0) {
             let low = histogram.low + bin as f64 * histogram.bin_width();
-            let parts = if histogram.counts.len() > OVERLAY_FROM {
-                1
-            } else {
-                sets.len()
-            };
+            let parts = if histogram.counts.len() > OVERLAY_FROM { 1 } else { sets.len() };
             let room = histogram.bin_width() / parts as f64;
             let from = low + room * (index % parts) as f64;
             drawn.push_str(&frame.bar((from, from + room), share(count, total), index));
@@ -135,15 +124,9 @@ pub(super) fn histogram_chart(labels: &Labels<'_>, sets: &[(&str, &Histogram)]) 
     if bins.low < 0.0 && 0.0 < bins.high {
         drawn.push_str(&frame.vertical_mark(0.0));
     }
-    let entries: Vec<(String, Option<f64>)> = sets
-        .iter()
-        .map(|(name, _)| ((*name).to_owned(), None))
-        .collect();
-    let legend = if sets.len() > 1 {
-        legend(&entries)
-    } else {
-        String::new()
-    };
+    let entries: Vec<(String, Option<f64>)> =
+        sets.iter().map(|(name, _)| ((*name).to_owned(), None)).collect();
+    let legend = if sets.len() > 1 { legend(&entries) } else { String::new() };
     card(labels, &frame.svg(labels.title, &drawn), &legend)
 }
 
@@ -164,10 +147,7 @@ pub(super) fn interval_chart(title: &str, whiskers: &[Whisker]) -> String {
     }
     let (width, left, row) = (1040.0, 300.0, 26.0);
     let height = 34.0 + row * whiskers.len() as f64;
-    let x = Scale {
-        domain: (0.0, 1.0),
-        range: (left, width - 70.0),
-    };
+    let x = Scale { domain: (0.0, 1.0), range: (left, width - 70.0) };
     let bottom = height - 24.0;
     let mut drawn = String::new();
     for tick in ticks(x.domain, 10) {
@@ -182,10 +162,7 @@ pub(super) fn interval_chart(title: &str, whiskers: &[Whisker]) -> String {
     }
     for (index, whisker) in whiskers.iter().enumerate() {
         let y = 4.0 + row * (index as f64 + 0.5);
-        let (low, high) = (
-            x.place(whisker.interval.low),
-            x.place(whisker.interval.high),
-        );
+        let (low, high) = (x.place(whisker.interval.low), x.place(whisker.interval.high));
         let colour = whisker.colour % NUM_COLOURS;
         drawn.push_str(&format!(
             "<text class=\"strong\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
@@ -217,10 +194,7 @@ pub(super) fn shortened(text: &str, limit: usize) -> String {
 }
 
 fn card(labels: &Labels<'_>, svg: &str, legend: &str) -> String {
-    format!(
-        "<div class=\"card chart\"><h4>{}</h4>{svg}{legend}</div>",
-        escape(labels.title)
-    )
+    format!("<div class=\"card chart\"><h4>{}</h4>{svg}{legend}</div>", escape(labels.title))
 }
 
 fn legend(entries: &[(String, Option<f64>)]) -> String {
@@ -230,10 +204,7 @@ fn legend(entries: &[(String, Option<f64>)]) -> String {
         .map(|(index, (name, last))| {
             let value = last.map_or(String::new(), |v| format!(" <b>{}</b>", number(Some(v))));
             let colour = index % NUM_COLOURS;
-            format!(
-                "<span><i class=\"c{colour}\"></i>{}{value}</span>",
-                escape(name)
-            )
+            format!("<span><i class=\"c{colour}\"></i>{}{value}</span>", escape(name))
         })
         .collect();
     format!("<div class=\"legend\">{items}</div>")
@@ -255,14 +226,8 @@ struct Frame {
 impl Frame {
     fn new(x_domain: (f64, f64), y_domain: (f64, f64)) -> Self {
         Self {
-            x: Scale {
-                domain: x_domain,
-                range: (LEFT, WIDTH - RIGHT),
-            },
-            y: Scale {
-                domain: y_domain,
-                range: (HEIGHT - BOTTOM, TOP),
-            },
+            x: Scale { domain: x_domain, range: (LEFT, WIDTH - RIGHT) },
+            y: Scale { domain: y_domain, range: (HEIGHT - BOTTOM, TOP) },
         }
     }
 
@@ -308,10 +273,7 @@ impl Frame {
 
     fn line(&self, series: &Series, colour: usize) -> String {
         if series.is_reference {
-            return format!(
-                "<path class=\"c7 dashed\" d=\"{}\"/>",
-                self.path(&series.points)
-            );
+            return format!("<path class=\"c7 dashed\" d=\"{}\"/>", self.path(&series.points));
         }
         let points = thinned(&series.points);
         if let [only] = points.as_slice() {
@@ -331,11 +293,7 @@ impl Frame {
         let mut path = String::new();
         for (index, &(x, y)) in points.iter().enumerate() {
             let verb = if index == 0 { 'M' } else { 'L' };
-            path.push_str(&format!(
-                "{verb}{:.1} {:.1}",
-                self.x.place(x),
-                self.y.place(y)
-            ));
+            path.push_str(&format!("{verb}{:.1} {:.1}", self.x.place(x), self.y.place(y)));
         }
         path
     }
@@ -363,10 +321,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .chunks(size)
         .map(|chunk| {
             let n = chunk.len() as f64;
-            (
-                chunk.iter().map(|p| p.0).sum::<f64>() / n,
-                chunk.iter().map(|p| p.1).sum::<f64>() / n,
-            )
+            (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
         })
         .collect()
 }
@@ -390,19 +345,11 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
 
-    const LABELS: Labels<'static> = Labels {
-        title: "a < b",
-        x: "step",
-        y: "share",
-    };
+    const LABELS: Labels<'static> = Labels { title: "a < b", x: "step", y: "share" };
 
     fn series(n: usize) -> Series {
         let points = (0..n).map(|i| (i as f64, (i % 5) as f64)).collect();
-        Series {
-            name: "run <1>".to_owned(),
-            points,
-            is_reference: false,
-        }
+        Series { name: "run <1>".to_owned(), points, is_reference: false }
     }
 
     #[test]
@@ -419,39 +366,23 @@ mod tests {
     #[test]
     fn names_are_escaped() {
         let chart = line_chart(&LABELS, &[series(3)], Vertical::Share, Legend::LastValues);
-        assert!(
-            chart.contains("a &lt; b") && chart.contains("run &lt;1&gt;"),
-            "{chart}"
-        );
+        assert!(chart.contains("a &lt; b") && chart.contains("run &lt;1&gt;"), "{chart}");
         assert!(!chart.contains("<1>"));
     }
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
         assert_eq!(line_chart(&LABELS, &[], Vertical::Data, Legend::None), "");
-        assert_eq!(
-            line_chart(&LABELS, &[series(0)], Vertical::Share, Legend::None),
-            ""
-        );
+        assert_eq!(line_chart(&LABELS, &[series(0)], Vertical::Share, Legend::None), "");
         assert_eq!(interval_chart("x", &[]), "");
-        let empty = Histogram {
-            low: 0.0,
-            high: 1.0,
-            counts: vec![0],
-            outside: 0,
-        };
+        let empty = Histogram { low: 0.0, high: 1.0, counts: vec![0], outside: 0 };
         assert_eq!(histogram_chart(&LABELS, &[("a", &empty)]), "");
         assert_eq!(histogram_chart(&LABELS, &[]), "");
     }
 
     #[test]
     fn bars_stand_for_shares() {
-        let histogram = Histogram {
-            low: -1.5,
-            high: 1.5,
-            counts: vec![1, 0, 3],
-            outside: 0,
-        };
+        let histogram = Histogram { low: -1.5, high: 1.5, counts: vec![1, 0, 3], outside: 0 };
         let chart = histogram_chart(&LABELS, &[("a", &histogram), ("b", &histogram)]);
         assert_eq!(chart.matches("<rect").count(), 4);
         assert!(chart.contains("class=\"mark\""));

@@ -27,30 +27,15 @@ enum Place {
 }
 
 const fn topic(title: &'static str, words: &'static [&'static str], place: Place) -> Topic {
-    Topic {
-        title,
-        words,
-        vertical: Vertical::Data,
-        place,
-    }
+    Topic { title, words, vertical: Vertical::Data, place }
 }
 
 const fn share(title: &'static str, words: &'static [&'static str], place: Place) -> Topic {
-    Topic {
-        title,
-        words,
-        vertical: Vertical::Share,
-        place,
-    }
+    Topic { title, words, vertical: Vertical::Share, place }
 }
 
 const fn small_share(title: &'static str, words: &'static [&'static str], place: Place) -> Topic {
-    Topic {
-        title,
-        words,
-        vertical: Vertical::SmallShare,
-        place,
-    }
+    Topic { title, words, vertical: Vertical::SmallShare, place }
 }
 
 /// The first topic with a fitting word takes a field, so special ones come first.
@@ -59,11 +44,7 @@ const TOPICS: &[Topic] = &[
     topic("Margin", &["margin"], Place::Front),
     small_share("Format faults", &["fault"], Place::Front),
     share("Zero-variance groups", &["zero_variance"], Place::Front),
-    small_share(
-        "Empty sides and invalid mass",
-        &["empty_side", "invalid_mass"],
-        Place::Front,
-    ),
+    small_share("Empty sides and invalid mass", &["empty_side", "invalid_mass"], Place::Front),
     topic("Speed (tokens/s)", &["per_s"], Place::Folded),
     topic("Time (s)", &["seconds", "_ms"], Place::Folded),
     topic("Reward", &["reward"], Place::Front),
@@ -90,10 +71,7 @@ pub(super) fn section(runs: &[Run]) -> String {
             phases.push(&row.phase);
         }
     }
-    phases
-        .iter()
-        .map(|phase| phase_charts(runs, phase))
-        .collect()
+    phases.iter().map(|phase| phase_charts(runs, phase)).collect()
 }
 
 fn phase_charts(runs: &[Run], phase: &str) -> String {
@@ -105,11 +83,7 @@ fn phase_charts(runs: &[Run], phase: &str) -> String {
             .filter(|(field, _)| topic_of(field).title == topic.title)
             .flat_map(|(field, by_run)| by_run.iter().map(|line| named(line, field, runs.len())))
             .collect();
-        let target = if topic.place == Place::Front {
-            &mut front
-        } else {
-            &mut folded
-        };
+        let target = if topic.place == Place::Front { &mut front } else { &mut folded };
         target.push_str(&charts(topic, series));
     }
     let phase = escape(phase);
@@ -138,18 +112,12 @@ fn lines_by_field<'a>(runs: &'a [Run], phase: &str) -> BTreeMap<&'a str, Vec<Run
         let mut of_run: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
         for MetricRow { step, values, .. } in run.metrics.iter().filter(|r| r.phase == phase) {
             for (field, value) in values {
-                of_run
-                    .entry(field)
-                    .or_default()
-                    .push((*step as f64, *value));
+                of_run.entry(field).or_default().push((*step as f64, *value));
             }
         }
         for (field, mut points) in of_run {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            lines.entry(field).or_default().push(RunLine {
-                run: &run.name,
-                points,
-            });
+            lines.entry(field).or_default().push(RunLine { run: &run.name, points });
         }
     }
     lines
@@ -170,30 +138,15 @@ fn has_word(field: &str, word: &str) -> bool {
 
 fn named(line: &RunLine<'_>, field: &str, num_runs: usize) -> Series {
     let field = field.replace('_', " ");
-    let name = if num_runs > 1 {
-        format!("{}: {field}", line.run)
-    } else {
-        field
-    };
-    Series {
-        name,
-        points: line.points.clone(),
-        is_reference: false,
-    }
+    let name = if num_runs > 1 { format!("{}: {field}", line.run) } else { field };
+    Series { name, points: line.points.clone(), is_reference: false }
 }
 
 fn charts(topic: &Topic, series: Vec<Series>) -> String {
     // A share that leaves [0, 1] is none, whatever its name says.
-    let fits = series
-        .iter()
-        .flat_map(|s| &s.points)
-        .all(|p| (0.0..=1.0).contains(&p.1));
+    let fits = series.iter().flat_map(|s| &s.points).all(|p| (0.0..=1.0).contains(&p.1));
     let vertical = if fits { topic.vertical } else { Vertical::Data };
-    let labels = Labels {
-        title: topic.title,
-        x: "step",
-        y: "",
-    };
+    let labels = Labels { title: topic.title, x: "step", y: "" };
     let mut drawn = String::new();
     let mut rest = series;
     while !rest.is_empty() {
@@ -233,26 +186,16 @@ mod tests {
         let row = |step: u64| MetricRow {
             step,
             phase: "grpo".to_owned(),
-            values: fields
-                .iter()
-                .map(|f| ((*f).to_owned(), step as f64))
-                .collect(),
+            values: fields.iter().map(|f| ((*f).to_owned(), step as f64)).collect(),
         };
-        Run {
-            name: name.to_owned(),
-            metrics: (0..3).map(row).collect(),
-            ..Run::default()
-        }
+        Run { name: name.to_owned(), metrics: (0..3).map(row).collect(), ..Run::default() }
     }
 
     #[test]
     fn runs_share_a_chart() {
         let text = section(&[run("one", &["reward"]), run("two", &["reward"])]);
         assert_eq!(text.matches("<svg").count(), 1);
-        assert!(
-            text.contains("one: reward") && text.contains("two: reward"),
-            "{text}"
-        );
+        assert!(text.contains("one: reward") && text.contains("two: reward"), "{text}");
         assert_eq!(section(&[Run::default()]), "");
     }
 

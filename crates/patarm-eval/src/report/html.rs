@@ -31,17 +31,14 @@ impl Page {
     /// Adds a section, unless its content is empty.
     pub(super) fn section(&mut self, heading: &str, content: &str) {
         if !content.is_empty() {
-            self.text.push_str(&format!(
-                "<section>\n<h2>{heading}</h2>\n{content}\n</section>\n"
-            ));
+            self.text.push_str(&format!("<section>\n<h2>{heading}</h2>\n{content}\n</section>\n"));
         }
     }
 
     pub(super) fn finish(mut self) -> String {
         let version = env!("CARGO_PKG_VERSION");
-        self.text.push_str(&format!(
-            "<footer>patarm {version}</footer>\n</main>\n</body>\n</html>\n"
-        ));
+        self.text
+            .push_str(&format!("<footer>patarm {version}</footer>\n</main>\n</body>\n</html>\n"));
         self.text
     }
 }
@@ -90,11 +87,7 @@ pub(super) fn per_cent(share: Option<f64>) -> String {
 /// A figure with its interval.
 pub(super) fn estimate(estimate: &Estimate) -> String {
     let interval = estimate.interval.map_or(String::new(), |i| {
-        format!(
-            " <small>[{}, {}]</small>",
-            number(Some(i.low)),
-            number(Some(i.high))
-        )
+        format!(" <small>[{}, {}]</small>", number(Some(i.low)), number(Some(i.high)))
     });
     number(estimate.value) + &interval
 }

@@ -63,10 +63,7 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
         .ok()
         .and_then(|full| Some(full.file_name()?.to_string_lossy().into_owned()))
         .unwrap_or_else(|| dir.display().to_string());
-    let mut input = ReportInput {
-        title: name.clone(),
-        ..ReportInput::default()
-    };
+    let mut input = ReportInput { title: name.clone(), ..ReportInput::default() };
     let mut run = Run {
         name: name.clone(),
         recipe: text_if_there(&dir.join("recipe.toml"))?,
@@ -85,12 +82,7 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
     for path in evaluations {
         load_evaluation(&path, &mut run.evaluations, &mut with_pairs)?;
     }
-    if run
-        == (Run {
-            name: run.name.clone(),
-            ..Run::default()
-        })
-    {
+    if run == (Run { name: run.name.clone(), ..Run::default() }) {
         let message =
             "no run or result in this folder; give a run directory or the --out of an evaluation";
         return Err(Error::bad_input(message).in_file(dir));
@@ -101,27 +93,18 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
 }
 
 fn text_if_there(path: &Path) -> Result<String> {
-    if path.is_file() {
-        read_text(path, MAX_TEXT_BYTES)
-    } else {
-        Ok(String::new())
-    }
+    if path.is_file() { read_text(path, MAX_TEXT_BYTES) } else { Ok(String::new()) }
 }
 
 /// Name of a file without its extension.
 fn stem(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn stage_rank(name: &str) -> usize {
     let place = |stages: &[&str]| stages.iter().position(|stage| *stage == name);
     let middle = FIRST_STAGES.len();
-    place(FIRST_STAGES)
-        .or(place(LAST_STAGES).map(|at| middle + 1 + at))
-        .unwrap_or(middle)
+    place(FIRST_STAGES).or(place(LAST_STAGES).map(|at| middle + 1 + at)).unwrap_or(middle)
 }
 
 fn load_evaluation(
@@ -131,27 +114,14 @@ fn load_evaluation(
 ) -> Result<()> {
     let name = stem(path);
     if path.extension().is_some_and(|e| e == "json") && path.is_file() {
-        results.push(NamedResult {
-            name,
-            result: read_result(path)?,
-        });
+        results.push(NamedResult { name, result: read_result(path)? });
     } else if path.join(RECORDS_FILE).is_file() && path.join(RESULT_FILE).is_file() {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let evaluated = read_folder(path)?;
-        results.push(NamedResult {
-            name: name.clone(),
-            result: evaluated.result.clone(),
-        });
+        results.push(NamedResult { name: name.clone(), result: evaluated.result.clone() });
         with_pairs.push((name, evaluated));
     } else if path.join(RESULT_FILE).is_file() {
-        results.push(NamedResult {
-            name,
-            result: read_result(&path.join(RESULT_FILE))?,
-        });
+        results.push(NamedResult { name, result: read_result(&path.join(RESULT_FILE))? });
     }
     Ok(())
 }
@@ -170,9 +140,7 @@ fn compare_with_reference(evaluated: &[(String, Evaluated)], input: &mut ReportI
                 result,
             }),
             Err(error) => {
-                input
-                    .notes
-                    .push(format!("{name} is not compared with {first_name}: {error}"));
+                input.notes.push(format!("{name} is not compared with {first_name}: {error}"));
             }
         }
     }
@@ -192,13 +160,10 @@ fn metrics_if_there(path: &Path) -> Result<Vec<MetricRow>> {
             Ok(fields) => fields,
         };
         let row = metric_row(&fields)?;
-        let phase = phases
-            .iter()
-            .position(|p| *p == row.phase)
-            .unwrap_or_else(|| {
-                phases.push(row.phase.clone());
-                phases.len() - 1
-            });
+        let phase = phases.iter().position(|p| *p == row.phase).unwrap_or_else(|| {
+            phases.push(row.phase.clone());
+            phases.len() - 1
+        });
         rows.insert((phase, row.step), row);
         Ok(())
     })?;
@@ -208,21 +173,13 @@ fn metrics_if_there(path: &Path) -> Result<Vec<MetricRow>> {
 fn metric_row(fields: &Map<String, Value>) -> Result<MetricRow> {
     let step = fields.get("step").and_then(Value::as_u64);
     let step = step.ok_or_else(|| Error::bad_input("field `step` must be a whole number"))?;
-    let phase = fields
-        .get("phase")
-        .and_then(Value::as_str)
-        .unwrap_or("run")
-        .to_owned();
+    let phase = fields.get("phase").and_then(Value::as_str).unwrap_or("run").to_owned();
     let values = fields
         .iter()
         .filter(|(name, _)| *name != "step")
         .filter_map(|(name, value)| Some((name.clone(), value.as_f64().filter(|v| v.is_finite())?)))
         .collect();
-    Ok(MetricRow {
-        step,
-        phase,
-        values,
-    })
+    Ok(MetricRow { step, phase, values })
 }
 
 /// A sample row; fields a later version may add are ignored.
@@ -264,25 +221,8 @@ fn samples(dir: &Path) -> Result<Vec<Sample>> {
 }
 
 fn sample(row: SampleRow, source: &str) -> Sample {
-    let SampleRow {
-        step,
-        pair_id,
-        side,
-        prompt,
-        response,
-        judgement,
-        reward,
-    } = row;
-    Sample {
-        source: source.to_owned(),
-        step,
-        pair_id,
-        side,
-        prompt,
-        response,
-        judgement,
-        reward,
-    }
+    let SampleRow { step, pair_id, side, prompt, response, judgement, reward } = row;
+    Sample { source: source.to_owned(), step, pair_id, side, prompt, response, judgement, reward }
 }
 
 /// Entries of a folder in natural order (`step-20` before `step-100`); none when
@@ -294,11 +234,7 @@ fn sorted_entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).map_err(|e| Error::io("list the folder", dir, e))?;
     let mut paths = Vec::new();
     for entry in entries.take(MAX_FILES) {
-        paths.push(
-            entry
-                .map_err(|e| Error::io("list the folder", dir, e))?
-                .path(),
-        );
+        paths.push(entry.map_err(|e| Error::io("list the folder", dir, e))?.path());
     }
     paths.sort_by(|a, b| natural_order(&a.to_string_lossy(), &b.to_string_lossy()));
     Ok(paths)
@@ -309,18 +245,10 @@ fn natural_order(a: &str, b: &str) -> Ordering {
     let (parts_a, parts_b) = (digit_runs(a), digit_runs(b));
     let keyed = |part: &&str| {
         let digits = part.trim_start_matches('0');
-        let length = if part.starts_with(|c: char| c.is_ascii_digit()) {
-            digits.len()
-        } else {
-            0
-        };
+        let length = if part.starts_with(|c: char| c.is_ascii_digit()) { digits.len() } else { 0 };
         (length, digits.to_owned())
     };
-    parts_a
-        .iter()
-        .map(keyed)
-        .cmp(parts_b.iter().map(keyed))
-        .then_with(|| a.cmp(b))
+    parts_a.iter().map(keyed).cmp(parts_b.iter().map(keyed)).then_with(|| a.cmp(b))
 }
 
 /// The text cut between digits and anything else.
@@ -329,9 +257,7 @@ fn digit_runs(text: &str) -> Vec<&str> {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let is_digit = first.is_ascii_digit();
-        let end = rest
-            .find(|c: char| c.is_ascii_digit() != is_digit)
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c.is_ascii_digit() != is_digit).unwrap_or(rest.len());
         let (run, tail) = rest.split_at(end);
         runs.push(run);
         rest = tail;
@@ -354,10 +280,7 @@ mod tests {
     fn stages_stand_in_the_order_of_training() {
         let mut names = ["spliced", "a", "trained", "cold_start", "zero_shot", "b"];
         names.sort_by_key(|name| stage_rank(name));
-        assert_eq!(
-            names,
-            ["zero_shot", "cold_start", "a", "b", "trained", "spliced"]
-        );
+        assert_eq!(names, ["zero_shot", "cold_start", "a", "b", "trained", "spliced"]);
     }
 
     fn write(dir: &Path, name: &str, text: &str) {
@@ -390,16 +313,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let message = load_run(dir.path()).expect_err("empty").to_string();
         assert!(message.contains("no run or result"), "{message}");
-        write(
-            dir.path(),
-            "metrics.jsonl",
-            "{\"step\": 1}\n{\"phase\": \"x\"}\n",
-        );
+        write(dir.path(), "metrics.jsonl", "{\"step\": 1}\n{\"phase\": \"x\"}\n");
         let message = load_run(dir.path()).expect_err("no step").to_string();
-        assert!(
-            message.contains("metrics.jsonl:2: field `step`"),
-            "{message}"
-        );
+        assert!(message.contains("metrics.jsonl:2: field `step`"), "{message}");
         write(dir.path(), "metrics.jsonl", "{\"step\": 1}\n");
         write(dir.path(), "samples/a.jsonl", "{\"prompt\": 1}\n");
         let message = load_run(dir.path()).expect_err("bad sample").to_string();

@@ -19,35 +19,21 @@ const MIN_BIN: usize = 8;
 
 /// Tiles with the last evaluation of each run beside its first.
 pub(super) fn headline(input: &ReportInput) -> String {
-    let tiles: String = input
-        .runs
-        .iter()
-        .filter_map(|run| tile(run, &input.runs))
-        .collect();
-    if tiles.is_empty() {
-        tiles
-    } else {
-        format!("<div class=\"tiles\">{tiles}</div>")
-    }
+    let tiles: String = input.runs.iter().filter_map(|run| tile(run, &input.runs)).collect();
+    if tiles.is_empty() { tiles } else { format!("<div class=\"tiles\">{tiles}</div>") }
 }
 
 fn tile(run: &Run, runs: &[Run]) -> Option<String> {
     let named = |name: &str| run.evaluations.iter().find(|e| e.name == name);
     let last = named(OUTCOME).or(run.evaluations.last())?;
     let accuracy = &last.result.accuracy.half_credit;
-    let first = named(REFERENCE)
-        .or(run.evaluations.first())
-        .filter(|e| e.name != last.name);
+    let first = named(REFERENCE).or(run.evaluations.first()).filter(|e| e.name != last.name);
     let before = first.map_or(String::new(), |first| {
         let value = number(first.result.accuracy.half_credit.value);
         format!("{}: {value} · ", escape(&first.name))
     });
     let interval = accuracy.interval.map_or(String::new(), |i| {
-        format!(
-            "95 %: {} to {} · ",
-            number(Some(i.low)),
-            number(Some(i.high))
-        )
+        format!("95 %: {} to {} · ", number(Some(i.low)), number(Some(i.high)))
     });
     Some(format!(
         "<div class=\"card tile\"><div class=\"what\">{}, pair accuracy, ties at ½</div>\
@@ -70,19 +56,12 @@ fn full_name(run: &Run, evaluation: &NamedResult, runs: &[Run]) -> String {
 /// Every evaluation with the name it is shown under.
 fn evaluations(input: &ReportInput) -> Vec<(String, &PairsResult)> {
     let of_run = |run: &'_ Run| -> Vec<String> {
-        run.evaluations
-            .iter()
-            .map(|e| full_name(run, e, &input.runs))
-            .collect()
+        run.evaluations.iter().map(|e| full_name(run, e, &input.runs)).collect()
     };
     input
         .runs
         .iter()
-        .flat_map(|run| {
-            of_run(run)
-                .into_iter()
-                .zip(run.evaluations.iter().map(|e| &e.result))
-        })
+        .flat_map(|run| of_run(run).into_iter().zip(run.evaluations.iter().map(|e| &e.result)))
         .collect()
 }
 
@@ -94,11 +73,7 @@ pub(super) fn table(input: &ReportInput) -> String {
         .iter()
         .filter_map(|(name, result)| whisker(name, &result.accuracy.half_credit, 0))
         .collect();
-    let Some(baselines) = all
-        .iter()
-        .map(|(_, r)| &r.baselines)
-        .max_by_key(|b| b.random.n)
-    else {
+    let Some(baselines) = all.iter().map(|(_, r)| &r.baselines).max_by_key(|b| b.random.n) else {
         return String::new();
     };
     let longer = &baselines.longer_wins;
@@ -138,11 +113,7 @@ pub(super) fn table(input: &ReportInput) -> String {
 fn row(name: &str, result: &PairsResult) -> Vec<String> {
     let accuracy = &result.accuracy;
     vec![
-        format!(
-            "{} <br><small>{}</small>",
-            escape(name),
-            escape(&result.model)
-        ),
+        format!("{} <br><small>{}</small>", escape(name), escape(&result.model)),
         accuracy.num_pairs.to_string(),
         estimate(&accuracy.half_credit),
         estimate(&accuracy.strict),
@@ -156,12 +127,7 @@ fn row(name: &str, result: &PairsResult) -> Vec<String> {
 
 fn whisker(name: &str, figure: &Estimate, colour: usize) -> Option<Whisker> {
     let (value, interval) = (figure.value?, figure.interval?);
-    Some(Whisker {
-        name: name.to_owned(),
-        value,
-        interval,
-        colour,
-    })
+    Some(Whisker { name: name.to_owned(), value, interval, colour })
 }
 
 /// Paired comparisons, overall and by subset.
@@ -170,21 +136,12 @@ pub(super) fn comparisons(comparisons: &[NamedComparison]) -> String {
         return String::new();
     }
     let mut rows = Vec::new();
-    for NamedComparison {
-        first,
-        second,
-        result,
-    } in comparisons
-    {
+    for NamedComparison { first, second, result } in comparisons {
         let name = format!("{} − {}", escape(second), escape(first));
         rows.push(difference_row(&name, &result.overall, None));
         for (subset, difference) in &result.subsets {
             let name = format!("<small>{}</small>", escape(subset));
-            rows.push(difference_row(
-                &name,
-                &difference.difference,
-                Some(difference.holm_p),
-            ));
+            rows.push(difference_row(&name, &difference.difference, Some(difference.holm_p)));
         }
     }
     let headings = [
@@ -228,31 +185,17 @@ pub(super) fn distributions(input: &ReportInput) -> String {
     let charts = |(name, result): (String, &PairsResult)| {
         let scores = result.scores.as_ref()?;
         let drawn = score_charts(scores) + &reliability_chart(result);
-        (!drawn.is_empty()).then(|| {
-            format!(
-                "<h3>{}</h3><div class=\"charts\">{drawn}</div>",
-                escape(&name)
-            )
-        })
+        (!drawn.is_empty())
+            .then(|| format!("<h3>{}</h3><div class=\"charts\">{drawn}</div>", escape(&name)))
     };
     evaluations(input).into_iter().filter_map(charts).collect()
 }
 
 fn score_charts(scores: &ScoreStatistics) -> String {
-    let sides = Labels {
-        title: "Scores by side",
-        x: "score",
-        y: "share of responses",
-    };
-    let margins = Labels {
-        title: "Margins, chosen − rejected",
-        x: "margin",
-        y: "share of pairs",
-    };
-    let by_side = [
-        ("chosen", &scores.chosen_histogram),
-        ("rejected", &scores.rejected_histogram),
-    ];
+    let sides = Labels { title: "Scores by side", x: "score", y: "share of responses" };
+    let margins =
+        Labels { title: "Margins, chosen − rejected", x: "margin", y: "share of pairs" };
+    let by_side = [("chosen", &scores.chosen_histogram), ("rejected", &scores.rejected_histogram)];
     histogram_chart(&sides, &by_side)
         + &histogram_chart(&margins, &[("margin", &scores.margin_histogram)])
 }
@@ -266,11 +209,7 @@ fn reliability_chart(result: &PairsResult) -> String {
         number(Some(calibration.brier)),
         number(Some(calibration.expected_calibration_error))
     );
-    let labels = Labels {
-        title: &title,
-        x: "stated probability",
-        y: "share right",
-    };
+    let labels = Labels { title: &title, x: "stated probability", y: "share right" };
     let measured = Series {
         name: "measured".to_owned(),
         points: calibration
@@ -292,38 +231,24 @@ fn reliability_chart(result: &PairsResult) -> String {
 /// Accuracy by subset, one column an evaluation; empty when no pair names a subset.
 pub(super) fn subsets(input: &ReportInput) -> String {
     let all = evaluations(input);
-    let mut names: Vec<&str> = all
-        .iter()
-        .flat_map(|(_, result)| result.subsets.keys().map(String::as_str))
-        .collect();
+    let mut names: Vec<&str> =
+        all.iter().flat_map(|(_, result)| result.subsets.keys().map(String::as_str)).collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
         return String::new();
     }
-    let shown: Vec<String> = all
-        .iter()
-        .map(|(name, _)| format!("#{}", escape(name)))
-        .collect();
+    let shown: Vec<String> = all.iter().map(|(name, _)| format!("#{}", escape(name))).collect();
     let mut headings = vec!["Subset", "#pairs"];
     headings.extend(shown.iter().map(String::as_str));
     let row = |name: &&str| {
         let of = |result: &PairsResult| result.subsets.get(*name).copied();
-        let pairs = all
-            .iter()
-            .find_map(|(_, result)| of(result))
-            .map_or(0, |a| a.num_pairs);
+        let pairs = all.iter().find_map(|(_, result)| of(result)).map_or(0, |a| a.num_pairs);
         let cells = all
             .iter()
             .map(|(_, result)| of(result).map_or("–".to_owned(), |a| estimate(&a.half_credit)));
-        [escape(name), pairs.to_string()]
-            .into_iter()
-            .chain(cells)
-            .collect()
+        [escape(name), pairs.to_string()].into_iter().chain(cells).collect()
     };
     let rows: Vec<Vec<String>> = names.iter().map(row).collect();
-    format!(
-        "<p class=\"hint\">Ties and faults at one half.</p>{}",
-        html_table(&headings, &rows)
-    )
+    format!("<p class=\"hint\">Ties and faults at one half.</p>{}", html_table(&headings, &rows))
 }

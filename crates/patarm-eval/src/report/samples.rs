@@ -32,11 +32,8 @@ pub(super) fn section(runs: &[Run]) -> String {
     }
     let has_headings = parts.len() > 1;
     let part = |(name, samples): &(String, Vec<&Sample>)| {
-        let heading = if has_headings {
-            format!("<h3>{}</h3>", escape(name))
-        } else {
-            String::new()
-        };
+        let heading =
+            if has_headings { format!("<h3>{}</h3>", escape(name)) } else { String::new() };
         heading + &pairs_markup(samples)
     };
     parts.iter().map(part).collect()
@@ -45,17 +42,10 @@ pub(super) fn section(runs: &[Run]) -> String {
 fn pairs_markup(samples: &[&Sample]) -> String {
     let groups = grouped(samples);
     let more = match groups.len() > MAX_PAIRS {
-        true => format!(
-            "<p class=\"hint\">{MAX_PAIRS} of {} shown.</p>",
-            groups.len()
-        ),
+        true => format!("<p class=\"hint\">{MAX_PAIRS} of {} shown.</p>", groups.len()),
         false => String::new(),
     };
-    let shown: String = groups
-        .iter()
-        .take(MAX_PAIRS)
-        .map(|group| group_markup(group))
-        .collect();
+    let shown: String = groups.iter().take(MAX_PAIRS).map(|group| group_markup(group)).collect();
     more + &shown
 }
 
@@ -78,20 +68,10 @@ fn grouped<'a>(samples: &[&'a Sample]) -> Vec<Vec<&'a Sample>> {
 fn group_markup(group: &[&Sample]) -> String {
     let first = group[0];
     let step = first.step.map_or(String::new(), |s| format!("step {s} · "));
-    let id = first
-        .pair_id
-        .as_ref()
-        .map_or(String::new(), |id| format!("{} · ", escape(id)));
-    let badges: String = group
-        .iter()
-        .take(MAX_JUDGEMENTS)
-        .map(|s| badge(s))
-        .collect();
+    let id = first.pair_id.as_ref().map_or(String::new(), |id| format!("{} · ", escape(id)));
+    let badges: String = group.iter().take(MAX_JUDGEMENTS).map(|s| badge(s)).collect();
     let prompt = one_line(&first.prompt, 110);
-    let sides: String = responses(group)
-        .iter()
-        .map(|side| side_markup(side))
-        .collect();
+    let sides: String = responses(group).iter().map(|side| side_markup(side)).collect();
     format!(
         "<details><summary>{badges}<small>{step}{id}</small>{prompt}</summary>\
          <div class=\"label\">prompt</div>{}<div class=\"sides\">{sides}</div></details>",
@@ -115,11 +95,8 @@ fn responses<'a>(group: &[&'a Sample]) -> Vec<Vec<&'a Sample>> {
 }
 
 fn side_markup(side: &[&Sample]) -> String {
-    let judgements: String = side
-        .iter()
-        .take(MAX_JUDGEMENTS)
-        .map(|sample| judgement_markup(sample))
-        .collect();
+    let judgements: String =
+        side.iter().take(MAX_JUDGEMENTS).map(|sample| judgement_markup(sample)).collect();
     format!(
         "<div class=\"side\"><div class=\"label\">{} response</div>{}{judgements}</div>",
         escape(side[0].side.as_deref().unwrap_or("")),
@@ -134,14 +111,8 @@ fn judgement_markup(sample: &Sample) -> String {
         .criteria
         .iter()
         .map(|c| {
-            let weight = c
-                .weight
-                .map_or(String::new(), |w| format!(" ({} %)", short(w)));
-            format!(
-                "<li>{}{weight}: {}</li>",
-                clipped(&c.name),
-                clipped(&c.description)
-            )
+            let weight = c.weight.map_or(String::new(), |w| format!(" ({} %)", short(w)));
+            format!("<li>{}{weight}: {}</li>", clipped(&c.name), clipped(&c.description))
         })
         .collect();
     let rubric = match criteria.is_empty() {
@@ -150,10 +121,7 @@ fn judgement_markup(sample: &Sample) -> String {
     };
     let evaluation = match judgement.evaluation.is_empty() {
         true => String::new(),
-        false => format!(
-            "<div class=\"label\">evaluation</div>{}",
-            text(&judgement.evaluation)
-        ),
+        false => format!("<div class=\"label\">evaluation</div>{}", text(&judgement.evaluation)),
     };
     format!(
         "{rubric}{evaluation}<div class=\"label\">score</div>{}{}\
@@ -168,9 +136,7 @@ fn judgement_markup(sample: &Sample) -> String {
 fn extras(sample: &Sample) -> String {
     let expected = sample.judgement.expected_score;
     let expected = expected.map_or(String::new(), |e| format!("expected {} ", number(Some(e))));
-    let reward = sample
-        .reward
-        .map_or(String::new(), |r| format!("reward {}", number(Some(r))));
+    let reward = sample.reward.map_or(String::new(), |r| format!("reward {}", number(Some(r))));
     format!("<small>{expected}{reward}</small>")
 }
 
@@ -181,10 +147,7 @@ fn badge(sample: &Sample) -> String {
         _ => "c7",
     };
     let score = match sample.judgement.score {
-        Ok(score) => number(Some(score))
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned(),
+        Ok(score) => number(Some(score)).trim_end_matches('0').trim_end_matches('.').to_owned(),
         Err(fault) => fault_text(fault).to_owned(),
     };
     let side = escape(sample.side.as_deref().unwrap_or("score"));

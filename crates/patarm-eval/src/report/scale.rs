@@ -13,11 +13,7 @@ impl Scale {
     /// The place of a number, held inside the range.
     pub(super) fn place(&self, value: f64) -> f64 {
         let (low, high) = self.domain;
-        let share = if high > low {
-            ((value - low) / (high - low)).clamp(0.0, 1.0)
-        } else {
-            0.5
-        };
+        let share = if high > low { ((value - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 };
         self.range.0 + share * (self.range.1 - self.range.0)
     }
 }
@@ -26,9 +22,7 @@ impl Scale {
 pub(super) fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let (low, high) = values
         .filter(|v| v.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(v), high.max(v))
-        });
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         return None;
     }
@@ -48,32 +42,20 @@ pub(super) fn ticks(domain: (f64, f64), target: usize) -> Vec<f64> {
     let step = round_step(span / target.max(1) as f64);
     let first = (domain.0 / step - 1e-9).ceil() as i64;
     let last = (domain.1 / step + 1e-9).floor() as i64;
-    (first..=last.min(first + 50))
-        .map(|i| i as f64 * step)
-        .collect()
+    (first..=last.min(first + 50)).map(|i| i as f64 * step).collect()
 }
 
 /// The domain widened to the next ticks on both sides.
 pub(super) fn rounded(domain: (f64, f64), target: usize) -> (f64, f64) {
     let step = round_step((domain.1 - domain.0) / target.max(1) as f64);
-    let (low, high) = (
-        (domain.0 / step).floor() * step,
-        (domain.1 / step).ceil() * step,
-    );
-    if low < high && low.is_finite() && high.is_finite() {
-        (low, high)
-    } else {
-        domain
-    }
+    let (low, high) = ((domain.0 / step).floor() * step, (domain.1 / step).ceil() * step);
+    if low < high && low.is_finite() && high.is_finite() { (low, high) } else { domain }
 }
 
 fn round_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     let lead = rough / power;
-    let round = [1.0, 2.0, 5.0]
-        .into_iter()
-        .find(|&r| lead <= r * 1.0001)
-        .unwrap_or(10.0);
+    let round = [1.0, 2.0, 5.0].into_iter().find(|&r| lead <= r * 1.0001).unwrap_or(10.0);
     round * power
 }
 
@@ -93,11 +75,7 @@ pub(super) fn tick_label(value: f64) -> String {
 fn trimmed(value: f64) -> String {
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" {
-        "0".to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 #[cfg(test)]

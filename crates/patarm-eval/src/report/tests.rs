@@ -48,22 +48,12 @@ fn evaluated(model: &str, lift: f64) -> Evaluated {
             let side = if i % 2 == 0 { lift } else { -lift };
             let noise = (0..4).map(|k| uniform(9, 4 * i + k)).sum::<f64>() - 2.0;
             let value = (5.5 + side + 2.4 * noise).clamp(1.0, 10.0);
-            let value = if model == "cold" {
-                value.round()
-            } else {
-                value
-            };
-            Ok(patarm_reward::model::Reward {
-                value,
-                judgements: Vec::new(),
-            })
+            let value = if model == "cold" { value.round() } else { value };
+            Ok(patarm_reward::model::Reward { value, judgements: Vec::new() })
         })
         .collect();
     let options = PairsOptions {
-        resampling: Resampling {
-            resamples: 500,
-            seed: 1,
-        },
+        resampling: Resampling { resamples: 500, seed: 1 },
         readout: Readout::Value,
         settings: BTreeMap::new(),
     };
@@ -75,10 +65,7 @@ fn metrics(seed: u64) -> Vec<MetricRow> {
         step,
         phase: "sft".to_owned(),
         values: [
-            (
-                "loss",
-                2.4 * (-(step as f64) / 12.0).exp() + 0.3 + 0.1 * uniform(seed, step),
-            ),
+            ("loss", 2.4 * (-(step as f64) / 12.0).exp() + 0.3 + 0.1 * uniform(seed, step)),
             ("tokens_per_s", 900.0 + 60.0 * uniform(seed + 1, step)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -93,18 +80,12 @@ fn metrics(seed: u64) -> Vec<MetricRow> {
             values: [
                 ("pair_accuracy", 0.5 + 0.3 * rise + 0.15 * noise(1)),
                 ("reward_mean", 0.4 + 0.5 * rise + 0.2 * noise(2)),
-                (
-                    "reward_format",
-                    -0.05 * (1.0 - rise) - 0.02 * uniform(seed, step),
-                ),
+                ("reward_format", -0.05 * (1.0 - rise) - 0.02 * uniform(seed, step)),
                 ("score_mean_chosen", 5.5 + 1.6 * rise + 0.4 * noise(3)),
                 ("score_mean_rejected", 5.5 - 1.1 * rise + 0.4 * noise(4)),
                 ("margin", 2.7 * rise + 0.5 * noise(5)),
                 ("fault_missing_tag", 0.02 * uniform(seed + 6, step)),
-                (
-                    "zero_variance_all_wrong",
-                    0.4 * (1.0 - rise) + 0.1 * uniform(seed, step),
-                ),
+                ("zero_variance_all_wrong", 0.4 * (1.0 - rise) + 0.1 * uniform(seed, step)),
                 ("kl", 0.02 * rise + 0.004 * uniform(seed + 7, step)),
                 ("entropy", 1.4 - 0.3 * rise + 0.1 * noise(8)),
                 ("clip_share", 0.05 * uniform(seed + 9, step)),
@@ -163,14 +144,8 @@ fn full_input() -> ReportInput {
             sample(2, "rejected", Err(FormatFault::ScoreAbsent)),
         ],
         evaluations: vec![
-            NamedResult {
-                name: "cold_start".to_owned(),
-                result: cold.result.clone(),
-            },
-            NamedResult {
-                name: "trained".to_owned(),
-                result: trained.result.clone(),
-            },
+            NamedResult { name: "cold_start".to_owned(), result: cold.result.clone() },
+            NamedResult { name: "trained".to_owned(), result: trained.result.clone() },
         ],
     };
     ReportInput {
@@ -188,9 +163,7 @@ fn full_input() -> ReportInput {
 /// Counts opening and closing tags of the elements that must balance.
 #[track_caller]
 fn assert_balanced(page: &str) {
-    for element in [
-        "div", "section", "details", "table", "tr", "td", "svg", "pre", "ul", "span",
-    ] {
+    for element in ["div", "section", "details", "table", "tr", "td", "svg", "pre", "ul", "span"] {
         let opened = page.matches(&format!("<{element}>")).count()
             + page.matches(&format!("<{element} ")).count();
         let closed = page.matches(&format!("</{element}>")).count();
@@ -214,10 +187,7 @@ fn a_full_report_shows_every_part() {
         assert!(page.contains(&format!("<h2>{heading}</h2>")), "{heading}");
     }
     assert!(page.contains("num_judgements = 4") && page.contains("off_topic"));
-    assert!(
-        page.contains("chosen 8<") && page.contains("rejected 10<"),
-        "scores lose digits"
-    );
+    assert!(page.contains("chosen 8<") && page.contains("rejected 10<"), "scores lose digits");
     assert!(page.contains("rejected no score<") && page.contains("Relevance (60 %)"));
     assert!(!page.contains("NaN") && !page.contains("inf "));
 }
@@ -225,9 +195,7 @@ fn a_full_report_shows_every_part() {
 #[test]
 fn the_page_fetches_nothing() {
     let page = render_report(&full_input());
-    for outside in [
-        "http:", "https:", "src=", "url(", "@import", "<script", "<link",
-    ] {
+    for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link"] {
         assert!(!page.contains(outside), "{outside}");
     }
     assert!(page.contains("default-src 'none'"));
@@ -248,15 +216,8 @@ fn nothing_untrusted_becomes_markup() {
     for evaluation in &mut run.evaluations {
         evaluation.name = HOSTILE.to_owned();
         evaluation.result.model = HOSTILE.to_owned();
-        let first = evaluation
-            .result
-            .subsets
-            .pop_first()
-            .expect("there are subsets");
-        evaluation
-            .result
-            .subsets
-            .insert(HOSTILE.to_owned(), first.1);
+        let first = evaluation.result.subsets.pop_first().expect("there are subsets");
+        evaluation.result.subsets.insert(HOSTILE.to_owned(), first.1);
     }
     for sample in &mut run.samples {
         (sample.prompt, sample.response) = (HOSTILE.into(), HOSTILE.into());
@@ -287,10 +248,7 @@ fn merged_runs_have_names_of_their_own() {
     let merged = ReportInput::merge("both", vec![full_input(), full_input()]);
     let names: Vec<&str> = merged.runs.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["seed-0", "seed-1", "seed-0 (2)", "seed-1 (2)"]);
-    assert_eq!(
-        (merged.title.as_str(), merged.comparisons.len()),
-        ("both", 2)
-    );
+    assert_eq!((merged.title.as_str(), merged.comparisons.len()), ("both", 2));
 }
 
 #[test]
@@ -299,26 +257,16 @@ fn evaluations_of_a_run_are_read_and_compared() {
     let evaluations = dir.path().join("evaluations");
     store::write_folder(&evaluations.join("cold_start"), &evaluated("cold", 0.0)).expect("written");
     store::write_folder(&evaluations.join("trained"), &evaluated("trained", 0.9)).expect("written");
-    store::write_result(
-        &evaluations.join("votes-4.json"),
-        &evaluated("votes", 0.5).result,
-    )
-    .expect("written");
+    store::write_result(&evaluations.join("votes-4.json"), &evaluated("votes", 0.5).result)
+        .expect("written");
     let samples = dir.path().join("samples");
     std::fs::create_dir_all(&samples).expect("folder");
     let row = serde_json::to_string(&sample(1, "chosen", Ok(8.0))).expect("serialises");
-    std::fs::write(
-        samples.join("step-80.jsonl"),
-        format!("{row}\n{row}\n{{\"cut"),
-    )
-    .expect("written");
+    std::fs::write(samples.join("step-80.jsonl"), format!("{row}\n{row}\n{{\"cut"))
+        .expect("written");
 
     let input = load_run(dir.path()).expect("reads");
-    let names: Vec<&str> = input.runs[0]
-        .evaluations
-        .iter()
-        .map(|e| e.name.as_str())
-        .collect();
+    let names: Vec<&str> = input.runs[0].evaluations.iter().map(|e| e.name.as_str()).collect();
     assert_eq!(names, ["cold_start", "votes-4", "trained"]);
     assert_eq!(input.comparisons.len(), 1);
     assert!(input.comparisons[0].result.overall.half_credit.value > Some(0.1));

@@ -20,10 +20,7 @@ struct Keys<'a> {
 /// Takes the description out of the metadata; ranges are checked by the caller.
 pub(super) fn read(file: &GgufFile) -> Result<ModelConfig> {
     let (architecture, prefix) = architecture(file.metadata())?;
-    let keys = Keys {
-        metadata: file.metadata(),
-        prefix,
-    };
+    let keys = Keys { metadata: file.metadata(), prefix };
     refuse_unsupported(&keys, file, architecture)?;
     let hidden_size = keys.required_size("embedding_length")?;
     let num_attention_heads = keys.required_size("attention.head_count")?;
@@ -34,9 +31,7 @@ pub(super) fn read(file: &GgufFile) -> Result<ModelConfig> {
         intermediate_size: keys.required_size("feed_forward_length")?,
         num_hidden_layers: keys.required_size("block_count")?,
         num_attention_heads,
-        num_key_value_heads: keys
-            .size("attention.head_count_kv")?
-            .unwrap_or(num_attention_heads),
+        num_key_value_heads: keys.size("attention.head_count_kv")?.unwrap_or(num_attention_heads),
         head_dim,
         rms_norm_eps: keys.required_float("attention.layer_norm_rms_epsilon")?,
         rope_theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
@@ -60,9 +55,7 @@ fn architecture(metadata: &Metadata) -> Result<(Architecture, &'static str)> {
         Some(other) => Err(Error::unsupported(format!(
             "`general.architecture` is `{other}`; supported are llama, qwen2 and qwen3"
         ))),
-        None => Err(Error::malformed(
-            "the metadata key `general.architecture` is missing",
-        )),
+        None => Err(Error::malformed("the metadata key `general.architecture` is missing")),
     }
 }
 
@@ -125,9 +118,7 @@ pub(crate) fn token_id(metadata: &Metadata, which: &str) -> Result<Option<u32>> 
     let Some(id) = metadata.integer(&key)? else {
         return Ok(None);
     };
-    u32::try_from(id)
-        .map(Some)
-        .map_err(|_| Error::malformed(format!("`{key}` is {id}, too large")))
+    u32::try_from(id).map(Some).map_err(|_| Error::malformed(format!("`{key}` is {id}, too large")))
 }
 
 /// GGUF stores the divisors that Llama-3 scaling gives, not its constants; they

@@ -70,19 +70,10 @@ pub(super) fn write(config: &ModelConfig, torch_dtype: &str) -> Map<String, Valu
     put("hidden_act", json!("silu"));
     put("rms_norm_eps", json!(config.rms_norm_eps));
     put("rope_theta", json!(config.rope_theta));
-    put(
-        "rope_scaling",
-        config
-            .rope_scaling
-            .as_ref()
-            .map_or(Value::Null, write_scaling),
-    );
+    put("rope_scaling", config.rope_scaling.as_ref().map_or(Value::Null, write_scaling));
     put("tie_word_embeddings", json!(config.tie_word_embeddings));
     put("vocab_size", json!(config.vocab_size));
-    put(
-        "max_position_embeddings",
-        json!(config.max_position_embeddings),
-    );
+    put("max_position_embeddings", json!(config.max_position_embeddings));
     put("attention_dropout", json!(0.0));
     put("initializer_range", json!(0.02));
     put("use_cache", json!(true));
@@ -123,27 +114,20 @@ fn architecture(object: &Map<String, Value>) -> Result<Architecture> {
             ))),
         };
     }
-    let class = object
-        .get("architectures")
-        .and_then(|list| list.get(0))
-        .and_then(Value::as_str);
+    let class = object.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     match class {
         Some("LlamaForCausalLM") => Ok(Architecture::Llama),
         Some("Qwen2ForCausalLM") => Ok(Architecture::Qwen2),
         Some("Qwen3ForCausalLM") => Ok(Architecture::Qwen3),
         Some(other) => Err(Error::unsupported(format!("the architecture `{other}`"))),
-        None => Err(Error::malformed(
-            "there is neither `model_type` nor `architectures`",
-        )),
+        None => Err(Error::malformed("there is neither `model_type` nor `architectures`")),
     }
 }
 
 /// Settings that would make the model compute something else than the decoder does.
 fn refuse_unsupported(object: &Map<String, Value>, architecture: Architecture) -> Result<()> {
     let refuse = |field: &str, why: &str| {
-        Err(Error::unsupported(format!(
-            "`{field}` {why}, which is not supported"
-        )))
+        Err(Error::unsupported(format!("`{field}` {why}, which is not supported")))
     };
     match object.get("hidden_act").and_then(Value::as_str) {
         None | Some("silu" | "swish") => {}
@@ -181,10 +165,7 @@ fn refuse_windows(
     let Some(layers) = object.get("layer_types").and_then(Value::as_array) else {
         return Ok(());
     };
-    match layers
-        .iter()
-        .find(|layer| layer.as_str() != Some("full_attention"))
-    {
+    match layers.iter().find(|layer| layer.as_str() != Some("full_attention")) {
         Some(other) => refuse("layer_types", &format!("contains {other}")),
         None => Ok(()),
     }
@@ -211,10 +192,7 @@ fn rope(object: &Map<String, Value>) -> Result<Rope> {
         refuse_partial_rotation(parameters)?;
     }
     refuse_partial_rotation(object)?;
-    Ok(Rope {
-        theta: theta.unwrap_or(10_000.0),
-        scaling,
-    })
+    Ok(Rope { theta: theta.unwrap_or(10_000.0), scaling })
 }
 
 fn refuse_partial_rotation(object: &Map<String, Value>) -> Result<()> {
@@ -228,9 +206,7 @@ fn refuse_partial_rotation(object: &Map<String, Value>) -> Result<()> {
 
 fn rope_scaling(field: &str, parameters: &Map<String, Value>) -> Result<Option<RopeScaling>> {
     // `type` is the older spelling of `rope_type`.
-    let kind = parameters
-        .get("rope_type")
-        .or_else(|| parameters.get("type"));
+    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
     match kind.and_then(Value::as_str) {
         None | Some("default") => Ok(None),
         Some("llama3") => {
@@ -262,14 +238,11 @@ fn default_head_dim(architecture: Architecture, hidden: usize, heads: usize) -> 
     if architecture == Architecture::Qwen3 {
         return Ok(128);
     }
-    hidden
-        .checked_div(heads)
-        .filter(|width| width * heads == hidden)
-        .ok_or_else(|| {
-            Error::malformed(format!(
-                "`hidden_size` ({hidden}) is no multiple of `num_attention_heads` ({heads})"
-            ))
-        })
+    hidden.checked_div(heads).filter(|width| width * heads == hidden).ok_or_else(|| {
+        Error::malformed(format!(
+            "`hidden_size` ({hidden}) is no multiple of `num_attention_heads` ({heads})"
+        ))
+    })
 }
 
 fn default_context(architecture: Architecture) -> usize {
@@ -293,10 +266,7 @@ fn optional<T>(
     match object.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => convert(value).map(Some).ok_or_else(|| {
-            Error::malformed(format!(
-                "`{field}` is {}; {wanted} was expected",
-                brief(value)
-            ))
+            Error::malformed(format!("`{field}` is {}; {wanted} was expected", brief(value)))
         }),
     }
 }
@@ -312,9 +282,7 @@ fn brief(value: &Value) -> String {
 
 fn optional_size(object: &Map<String, Value>, field: &str) -> Result<Option<usize>> {
     optional(object, field, "a whole number", |value| {
-        value
-            .as_u64()
-            .and_then(|number| usize::try_from(number).ok())
+        value.as_u64().and_then(|number| usize::try_from(number).ok())
     })
 }
 
@@ -334,16 +302,11 @@ fn optional_truth(object: &Map<String, Value>, field: &str) -> Result<Option<boo
 /// Token ids given as one number or a list of numbers; absent or null is none.
 pub(crate) fn token_ids(object: &Map<String, Value>, field: &str) -> Result<Vec<u32>> {
     let id = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
-    let ids = optional(
-        object,
-        field,
-        "a token id or a list of them",
-        |value| match value {
-            Value::Array(items) => items.iter().map(id).collect(),
-            // Some configurations write -1 for "none".
-            Value::Number(number) if number.as_i64() == Some(-1) => Some(Vec::new()),
-            single => id(single).map(|id| vec![id]),
-        },
-    )?;
+    let ids = optional(object, field, "a token id or a list of them", |value| match value {
+        Value::Array(items) => items.iter().map(id).collect(),
+        // Some configurations write -1 for "none".
+        Value::Number(number) if number.as_i64() == Some(-1) => Some(Vec::new()),
+        single => id(single).map(|id| vec![id]),
+    })?;
     Ok(ids.unwrap_or_default())
 }

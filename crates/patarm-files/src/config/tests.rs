@@ -51,10 +51,7 @@ fn the_older_form_is_read() {
 fn the_newer_form_is_read() {
     let config = tiny("tiny-qwen3");
     assert_eq!(config.architecture, Architecture::Qwen3);
-    assert_eq!(
-        (config.hidden_size, config.head_dim, config.query_width()),
-        (36, 12, 48)
-    );
+    assert_eq!((config.hidden_size, config.head_dim, config.query_width()), (36, 12, 48));
     assert_eq!(config.rope_theta, 500_000.0);
     assert_eq!(config.rms_norm_eps, 1e-6);
     assert!(config.qk_norm() && config.tie_word_embeddings);
@@ -67,12 +64,7 @@ fn the_newer_form_is_read() {
 fn absent_fields_take_the_defaults_of_their_class() {
     let mut config = llama();
     let object = config.as_object_mut().unwrap();
-    for field in [
-        "num_key_value_heads",
-        "rope_theta",
-        "max_position_embeddings",
-        "rms_norm_eps",
-    ] {
+    for field in ["num_key_value_heads", "rope_theta", "max_position_embeddings", "rms_norm_eps"] {
         object.shift_remove(field);
     }
     let read = read(&config).unwrap();
@@ -89,12 +81,7 @@ fn what_is_written_reads_back_the_same() {
         json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}),
     );
-    let configs = [
-        tiny("tiny-llama"),
-        tiny("tiny-qwen2"),
-        tiny("tiny-qwen3"),
-        scaled.unwrap(),
-    ];
+    let configs = [tiny("tiny-llama"), tiny("tiny-qwen2"), tiny("tiny-qwen3"), scaled.unwrap()];
     for config in configs {
         let written = config.to_json("bfloat16");
         assert_eq!(written["torch_dtype"], "bfloat16");
@@ -111,15 +98,9 @@ fn settings_that_are_not_supported_are_refused_by_name() {
         ("attention_bias", json!(true)),
         ("sliding_window", json!(4096)),
         ("use_sliding_window", json!(true)),
-        (
-            "layer_types",
-            json!(["full_attention", "sliding_attention"]),
-        ),
+        ("layer_types", json!(["full_attention", "sliding_attention"])),
         ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
-        (
-            "rope_parameters",
-            json!({"rope_type": "yarn", "factor": 2.0}),
-        ),
+        ("rope_parameters", json!({"rope_type": "yarn", "factor": 2.0})),
         ("partial_rotary_factor", json!(0.5)),
         ("rope_interleaved", json!(true)),
         ("quantization_config", json!({"bits": 4})),
@@ -140,11 +121,7 @@ fn settings_that_change_nothing_are_accepted() {
         ("pretraining_tp", json!(1)),
         ("some_field_of_the_future", json!([])),
     ] {
-        assert_eq!(
-            with(field, value).unwrap(),
-            read(&llama()).unwrap(),
-            "{field}"
-        );
+        assert_eq!(with(field, value).unwrap(), read(&llama()).unwrap(), "{field}");
     }
     let mut qwen2 = llama();
     qwen2["model_type"] = json!("qwen2");
@@ -171,22 +148,13 @@ fn sizes_that_make_no_sense_are_refused() {
         ("rope_theta", json!(-1.0), ErrorKind::Malformed),
         ("eos_token_id", json!(1_u64 << 40), ErrorKind::Malformed),
         ("eos_token_id", json!("</s>"), ErrorKind::Malformed),
-        (
-            "rope_scaling",
-            json!({"rope_type": "llama3", "factor": 8.0}),
-            ErrorKind::Malformed,
-        ),
+        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), ErrorKind::Malformed),
     ] {
         let described = format!("{field} = {value}");
         let error = with(field, value).expect_err(&described);
         assert_eq!(error.kind(), kind, "{described}: {error}");
     }
-    for field in [
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "vocab_size",
-    ] {
+    for field in ["hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"] {
         let mut config = llama();
         config.as_object_mut().unwrap().shift_remove(field);
         assert!(read(&config).unwrap_err().to_string().contains(field));
@@ -206,10 +174,7 @@ fn frequencies_equal_those_of_transformers() {
         assert_eq!(frequencies.len(), expected.len());
         for (found, expected) in frequencies.iter().zip(expected) {
             let expected = expected.as_f64().unwrap();
-            assert!(
-                (found - expected).abs() <= 1e-6 * expected,
-                "{found} {expected}"
-            );
+            assert!((found - expected).abs() <= 1e-6 * expected, "{found} {expected}");
         }
     }
 }
@@ -223,13 +188,9 @@ fn from_gguf(writer: &GgufWriter) -> Result<ModelConfig> {
 fn gguf(config: &ModelConfig) -> GgufWriter {
     let mut writer = gguf_metadata(config);
     let shape = [config.vocab_size, config.hidden_size];
-    writer
-        .tensor_f32("token_embd.weight", &shape, &vec![0.0; shape[0] * shape[1]])
-        .unwrap();
+    writer.tensor_f32("token_embd.weight", &shape, &vec![0.0; shape[0] * shape[1]]).unwrap();
     if !config.tie_word_embeddings {
-        writer
-            .tensor_f32("output.weight", &shape, &vec![0.0; shape[0] * shape[1]])
-            .unwrap();
+        writer.tensor_f32("output.weight", &shape, &vec![0.0; shape[0] * shape[1]]).unwrap();
     }
     writer
 }
@@ -254,23 +215,15 @@ fn llama_3_scaling_is_recovered_from_its_divisors() {
         original_max_position_embeddings: 8_192,
     });
     let scaled = config.inverse_frequencies();
-    let mut divisors: Vec<f32> = plain
-        .iter()
-        .zip(&scaled)
-        .map(|(plain, scaled)| (plain / scaled) as f32)
-        .collect();
+    let mut divisors: Vec<f32> =
+        plain.iter().zip(&scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect();
     let write = |divisors: &[f32]| {
         let mut writer = gguf(&config);
-        writer
-            .tensor_f32("rope_freqs.weight", &[divisors.len()], divisors)
-            .unwrap();
+        writer.tensor_f32("rope_freqs.weight", &[divisors.len()], divisors).unwrap();
         from_gguf(&writer)
     };
     assert_eq!(write(&divisors).unwrap(), config);
-    assert_eq!(
-        write(&divisors[1..]).unwrap_err().kind(),
-        ErrorKind::Malformed
-    );
+    assert_eq!(write(&divisors[1..]).unwrap_err().kind(), ErrorKind::Malformed);
     divisors[0] = 1.5;
     assert_eq!(write(&divisors).unwrap_err().kind(), ErrorKind::Unsupported);
 }
@@ -291,21 +244,11 @@ fn gguf_settings_that_are_not_supported_are_refused() {
     refused("llama.rope.dimension_count", 4_u32.into());
 
     let mut biased = gguf(&config);
-    biased
-        .tensor_f32("blk.0.attn_q.bias", &[1], &[0.0])
-        .unwrap();
-    assert_eq!(
-        from_gguf(&biased).unwrap_err().kind(),
-        ErrorKind::Unsupported
-    );
+    biased.tensor_f32("blk.0.attn_q.bias", &[1], &[0.0]).unwrap();
+    assert_eq!(from_gguf(&biased).unwrap_err().kind(), ErrorKind::Unsupported);
 
     let mut other = GgufWriter::new();
     other.metadata("general.architecture", "gemma3");
-    assert!(
-        from_gguf(&other)
-            .unwrap_err()
-            .to_string()
-            .contains("gemma3")
-    );
+    assert!(from_gguf(&other).unwrap_err().to_string().contains("gemma3"));
     assert!(from_gguf(&GgufWriter::new()).is_err());
 }

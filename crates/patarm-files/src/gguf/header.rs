@@ -34,9 +34,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
     // The shortest info: an empty name, one dimension, type and offset.
     let limit = MAX_TENSORS as u64;
     let tensor_count = cursor.check_count(tensor_count, "the number of tensors", limit, 32)?;
-    let infos = (0..tensor_count)
-        .map(|_| read_info(&mut cursor))
-        .collect::<Result<Vec<_>>>()?;
+    let infos = (0..tensor_count).map(|_| read_info(&mut cursor)).collect::<Result<Vec<_>>>()?;
     check_unique(&infos)?;
     let alignment = alignment(&metadata)?;
     let data_start = align(cursor.position(), alignment)?;
@@ -50,15 +48,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
 fn check_version(cursor: &mut Cursor<'_>) -> Result<()> {
     let magic: [u8; 4] = cursor.array("the magic number")?;
     if magic != MAGIC {
-        return Err(Error::malformed(
-            "this is not a GGUF file: it does not begin with `GGUF`",
-        ));
+        return Err(Error::malformed("this is not a GGUF file: it does not begin with `GGUF`"));
     }
     match cursor.u32("the version")? {
         2 | 3 => Ok(()),
-        swapped if (1..=3).contains(&swapped.swap_bytes()) => Err(Error::unsupported(
-            "this GGUF file is big-endian; convert it to little-endian",
-        )),
+        swapped if (1..=3).contains(&swapped.swap_bytes()) => {
+            Err(Error::unsupported("this GGUF file is big-endian; convert it to little-endian"))
+        }
         other => Err(Error::unsupported(format!(
             "this is GGUF version {other}; versions 2 and 3 are supported"
         ))),
@@ -87,31 +83,21 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<RawInfo> {
     shape.reverse();
     let tensor_type = TensorType::from_id(cursor.u32(&what)?);
     let offset = cursor.u64(&what)?;
-    Ok(RawInfo {
-        name,
-        shape,
-        tensor_type,
-        offset,
-    })
+    Ok(RawInfo { name, shape, tensor_type, offset })
 }
 
 fn check_unique(infos: &[RawInfo]) -> Result<()> {
     let mut seen = HashSet::with_capacity(infos.len());
     for info in infos {
         if !seen.insert(info.name.as_str()) {
-            return Err(Error::malformed(format!(
-                "tensor `{}` occurs twice",
-                info.name
-            )));
+            return Err(Error::malformed(format!("tensor `{}` occurs twice", info.name)));
         }
     }
     Ok(())
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64> {
-    let alignment = metadata
-        .integer("general.alignment")?
-        .unwrap_or(DEFAULT_ALIGNMENT);
+    let alignment = metadata.integer("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
     if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
         return Err(Error::malformed(format!(
             "`general.alignment` is {alignment}; a power of two up to {MAX_ALIGNMENT} was expected"
@@ -128,12 +114,7 @@ fn align(position: usize, alignment: u64) -> Result<u64> {
 
 /// Turns an offset into a place in the file, or says why it cannot be one.
 fn place(info: RawInfo, data_start: u64, alignment: u64, file_len: usize) -> Result<GgufTensor> {
-    let RawInfo {
-        name,
-        shape,
-        tensor_type,
-        offset,
-    } = info;
+    let RawInfo { name, shape, tensor_type, offset } = info;
     let num_values = shape
         .iter()
         .try_fold(1_usize, |product, &size| product.checked_mul(size))
@@ -147,24 +128,13 @@ fn place(info: RawInfo, data_start: u64, alignment: u64, file_len: usize) -> Res
     let start = data_start
         .checked_add(offset)
         .and_then(|start| usize::try_from(start).ok())
-        .filter(|&start| {
-            start
-                .checked_add(len.unwrap_or(0))
-                .is_some_and(|end| end <= file_len)
-        })
+        .filter(|&start| start.checked_add(len.unwrap_or(0)).is_some_and(|end| end <= file_len))
         .ok_or_else(|| {
             Error::malformed(format!(
                 "the file is truncated: tensor `{name}` ends behind its last byte ({file_len})"
             ))
         })?;
-    Ok(GgufTensor {
-        name,
-        shape,
-        tensor_type,
-        num_values,
-        start,
-        len,
-    })
+    Ok(GgufTensor { name, shape, tensor_type, num_values, start, len })
 }
 
 /// Bytes a tensor takes; none for a type of unknown size.
@@ -185,6 +155,5 @@ fn stored_bytes(
         )));
     }
     let len = (num_values / format.values).checked_mul(format.bytes);
-    len.map(Some)
-        .ok_or_else(|| Error::malformed(format!("the shape of tensor `{name}` overflows")))
+    len.map(Some).ok_or_else(|| Error::malformed(format!("the shape of tensor `{name}` overflows")))
 }

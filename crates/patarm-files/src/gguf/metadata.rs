@@ -179,21 +179,15 @@ impl Metadata {
 /// Reads `count` entries.
 pub(super) fn read(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata> {
     // The shortest entry: an empty key, a type, and one byte.
-    let count = cursor.check_count(
-        count,
-        "the number of metadata entries",
-        MAX_METADATA_ENTRIES,
-        13,
-    )?;
+    let count =
+        cursor.check_count(count, "the number of metadata entries", MAX_METADATA_ENTRIES, 13)?;
     let mut entries = BTreeMap::new();
     for _ in 0..count {
         let key = cursor.string("a metadata key", MAX_NAME_BYTES)?;
         let value = read_value(cursor)
             .map_err(|error| prefixed(&error, &format!("metadata key `{key}`")))?;
         if entries.insert(key.clone(), value).is_some() {
-            return Err(Error::malformed(format!(
-                "metadata key `{key}` occurs twice"
-            )));
+            return Err(Error::malformed(format!("metadata key `{key}` occurs twice")));
         }
     }
     Ok(Metadata(entries))
@@ -268,12 +262,7 @@ fn numbers<T, const N: usize>(
     convert: fn([u8; N]) -> T,
 ) -> Result<Vec<T>> {
     let bytes = cursor.take(count.saturating_mul(N), "an array")?;
-    Ok(bytes
-        .as_chunks::<N>()
-        .0
-        .iter()
-        .map(|chunk| convert(*chunk))
-        .collect())
+    Ok(bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect())
 }
 
 fn many<T>(count: usize, mut read: impl FnMut() -> Result<T>) -> Result<Vec<T>> {
@@ -284,16 +273,12 @@ fn truth(byte: [u8; 1]) -> Result<bool> {
     match byte[0] {
         0 => Ok(false),
         1 => Ok(true),
-        other => Err(Error::malformed(format!(
-            "a truth value is stored as {other}, not 0 or 1"
-        ))),
+        other => Err(Error::malformed(format!("a truth value is stored as {other}, not 0 or 1"))),
     }
 }
 
 fn unknown_type(found: u32) -> Error {
-    Error::malformed(format!(
-        "value type {found} is unknown, the types are 0 to 12"
-    ))
+    Error::malformed(format!("value type {found} is unknown, the types are 0 to 12"))
 }
 
 impl Value {

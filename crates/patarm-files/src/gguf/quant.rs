@@ -81,13 +81,7 @@ impl TensorType {
 
     /// The block of this type; none when the type cannot be read.
     pub(super) fn block_format(self) -> Option<BlockFormat> {
-        let format = |values, bytes, decode| {
-            Some(BlockFormat {
-                values,
-                bytes,
-                decode,
-            })
-        };
+        let format = |values, bytes, decode| Some(BlockFormat { values, bytes, decode });
         match self {
             Self::F32 => format(1, 4, |b, v| blocks(b, v, f32_block)),
             Self::F16 => format(1, 2, |b, v| blocks(b, v, f16_block)),

@@ -49,14 +49,8 @@ fn every_value() -> Vec<(&'static str, Value)> {
         ("array of u32", Value::Array(Array::U32(vec![5, 6, 7]))),
         ("array of i32", Value::Array(Array::I32(vec![-5]))),
         ("array of f32", Value::Array(Array::F32(vec![0.5, -0.5]))),
-        (
-            "array of bool",
-            Value::Array(Array::Bool(vec![true, false])),
-        ),
-        (
-            "array of string",
-            vec!["a".to_owned(), String::new()].into(),
-        ),
+        ("array of bool", Value::Array(Array::Bool(vec![true, false]))),
+        ("array of string", vec!["a".to_owned(), String::new()].into()),
         ("array of u64", Value::Array(Array::U64(vec![8]))),
         ("array of i64", Value::Array(Array::I64(vec![-8]))),
         ("array of f64", Value::Array(Array::F64(vec![0.25]))),
@@ -74,9 +68,7 @@ fn small_file() -> GgufWriter {
     }
     let values: Vec<f32> = (0..6).map(|i| i as f32).collect();
     writer.tensor_f32("matrix", &[2, 3], &values).unwrap();
-    writer
-        .tensor_f32("vector", &[3], &[0.5, -1.0, f32::MAX])
-        .unwrap();
+    writer.tensor_f32("vector", &[3], &[0.5, -1.0, f32::MAX]).unwrap();
     writer.tensor_bytes("q8", &[1, 32], TensorType::Q8_0, vec![1; 34]);
     writer
 }
@@ -100,15 +92,9 @@ fn typed_access_accepts_what_fits_and_names_what_does_not() {
     assert_eq!(metadata.float("f32").unwrap(), Some(1e-5));
     assert_eq!(metadata.boolean("bool").unwrap(), Some(true));
     assert_eq!(metadata.string("string").unwrap(), Some("é"));
-    assert_eq!(
-        metadata.strings("array of string").unwrap().unwrap().len(),
-        2
-    );
+    assert_eq!(metadata.strings("array of string").unwrap().unwrap().len(), 2);
     let error = metadata.integer("i32").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "metadata key `i32` should be a non-negative whole number"
-    );
+    assert_eq!(error.to_string(), "metadata key `i32` should be a non-negative whole number");
     assert!(metadata.i32s("array of u32").is_err());
 }
 
@@ -116,10 +102,7 @@ fn typed_access_accepts_what_fits_and_names_what_does_not() {
 fn shapes_are_slowest_dimension_first() {
     let file = parse(small_file().to_bytes()).unwrap();
     assert_eq!(file.tensor("matrix").unwrap().shape, [2, 3]);
-    assert_eq!(
-        file.dequantise("matrix").unwrap(),
-        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    );
+    assert_eq!(file.dequantise("matrix").unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     assert_eq!(file.dequantise("vector").unwrap(), [0.5, -1.0, f32::MAX]);
     assert_eq!(file.tensors().len(), 3);
 }
@@ -134,15 +117,8 @@ fn version_2_reads_like_version_3_and_others_are_refused() {
     assert!(parse(with_version(2)).is_ok());
     let (kind, sentence) = refused(with_version(1));
     assert_eq!(kind, ErrorKind::Unsupported);
-    assert_eq!(
-        sentence,
-        "this is GGUF version 1; versions 2 and 3 are supported"
-    );
-    assert!(
-        refused(with_version(3_u32.swap_bytes()))
-            .1
-            .contains("big-endian")
-    );
+    assert_eq!(sentence, "this is GGUF version 1; versions 2 and 3 are supported");
+    assert!(refused(with_version(3_u32.swap_bytes())).1.contains("big-endian"));
     assert!(refused(b"GGML".to_vec()).1.contains("not a GGUF file"));
 }
 
@@ -153,12 +129,7 @@ fn reading_an_unsupported_type_names_tensor_and_type() {
     let file = parse(writer.to_bytes()).unwrap();
     let error = file.dequantise("rare").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(
-        error
-            .to_string()
-            .starts_with("tensor `rare` has type Q2_K; supported are"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("tensor `rare` has type Q2_K; supported are"), "{error}");
     assert!(file.dequantise("matrix").is_ok());
 }
 
@@ -167,10 +138,7 @@ fn a_buffer_of_another_length_and_a_missing_tensor_are_refused() {
     let file = parse(small_file().to_bytes()).unwrap();
     let error = file.dequantise_into("vector", &mut [0.0; 4]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
-    assert_eq!(
-        file.dequantise("none").unwrap_err().kind(),
-        ErrorKind::MissingTensor
-    );
+    assert_eq!(file.dequantise("none").unwrap_err().kind(), ErrorKind::MissingTensor);
 }
 
 #[test]
@@ -181,30 +149,14 @@ fn inconsistent_tensors_are_refused() {
         refused(writer.to_bytes())
     };
     let huge = 1 << 40;
-    assert!(
-        with(&[huge, huge], TensorType::F32, 4)
-            .1
-            .contains("overflows")
-    );
+    assert!(with(&[huge, huge], TensorType::F32, 4).1.contains("overflows"));
     // The product fits in 64 bits, its size in bytes does not.
-    assert!(
-        with(&[1 << 31, 1 << 32], TensorType::F32, 4)
-            .1
-            .contains("overflows")
-    );
+    assert!(with(&[1 << 31, 1 << 32], TensorType::F32, 4).1.contains("overflows"));
     assert!(with(&[huge], TensorType::F32, 4).1.contains("truncated"));
-    assert!(
-        with(&[2, 0], TensorType::F32, 4)
-            .1
-            .contains("dimension of size 0")
-    );
+    assert!(with(&[2, 0], TensorType::F32, 4).1.contains("dimension of size 0"));
     assert!(with(&[], TensorType::F32, 4).1.contains("0 dimensions"));
     assert!(with(&[1; 5], TensorType::F32, 4).1.contains("5 dimensions"));
-    assert!(
-        with(&[32, 16], TensorType::Q4_1, 320)
-            .1
-            .contains("blocks of 32")
-    );
+    assert!(with(&[32, 16], TensorType::Q4_1, 320).1.contains("blocks of 32"));
 }
 
 #[test]
@@ -215,10 +167,7 @@ fn names_and_keys_must_be_unique() {
     assert_eq!(refused(writer.to_bytes()).1, "tensor `t` occurs twice");
     let mut writer = GgufWriter::new();
     writer.metadata("k", 1_u32).metadata("k", 2_u32);
-    assert_eq!(
-        refused(writer.to_bytes()).1,
-        "metadata key `k` occurs twice"
-    );
+    assert_eq!(refused(writer.to_bytes()).1, "metadata key `k` occurs twice");
 }
 
 #[test]
@@ -226,10 +175,7 @@ fn alignment_is_obeyed_and_checked() {
     for wrong in [0_u32, 3, 1 << 30] {
         let mut writer = GgufWriter::new();
         writer.metadata("general.alignment", wrong);
-        assert!(
-            refused(writer.to_bytes()).1.contains("power of two"),
-            "{wrong}"
-        );
+        assert!(refused(writer.to_bytes()).1.contains("power of two"), "{wrong}");
     }
     let mut writer = GgufWriter::new();
     writer.metadata("general.alignment", 64_u32);
@@ -274,19 +220,13 @@ fn arrays_nest_only_so_deep() {
         parse(writer.to_bytes())
     };
     assert!(nested(MAX_ARRAY_DEPTH).is_ok());
-    assert_eq!(
-        nested(MAX_ARRAY_DEPTH + 1).unwrap_err().kind(),
-        ErrorKind::Limit
-    );
+    assert_eq!(nested(MAX_ARRAY_DEPTH + 1).unwrap_err().kind(), ErrorKind::Limit);
 }
 
 #[test]
 fn text_must_be_utf8_and_truth_must_be_0_or_1() {
     let find = |bytes: &[u8], needle: &[u8]| {
-        bytes
-            .windows(needle.len())
-            .position(|window| window == needle)
-            .unwrap()
+        bytes.windows(needle.len()).position(|window| window == needle).unwrap()
     };
     let mut writer = GgufWriter::new();
     writer.metadata("key", "text");

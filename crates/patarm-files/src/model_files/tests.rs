@@ -29,17 +29,12 @@ fn a_folder_is_opened_with_the_end_tokens_of_both_files() {
     assert_eq!(model.config.eos_token_ids, [2]);
     assert!(matches!(model.tokenizer, TokenizerSource::Missing));
 
-    std::fs::write(
-        folder.path().join("generation_config.json"),
-        r#"{"eos_token_id":[5,2]}"#,
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id":[5,2]}"#)
+        .unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
     let model = open_model(folder.path()).unwrap();
     assert_eq!(model.config.eos_token_ids, [2, 5]);
-    let TokenizerSource::Files(files) = model.tokenizer else {
-        panic!("no tokenizer found")
-    };
+    let TokenizerSource::Files(files) = model.tokenizer else { panic!("no tokenizer found") };
     assert_eq!(files.tokenizer, folder.path().join("tokenizer.json"));
     assert_eq!(files.tokenizer_config, None);
     assert!(files.generation_config.is_some());
@@ -58,9 +53,7 @@ fn a_gguf_file_brings_its_tokenizer() {
     for path in [path.as_path(), folder.path()] {
         let model = open_model(path).unwrap();
         assert_eq!(model.config, source.config);
-        let TokenizerSource::Gguf(tokenizer) = model.tokenizer else {
-            panic!("no tokenizer")
-        };
+        let TokenizerSource::Gguf(tokenizer) = model.tokenizer else { panic!("no tokenizer") };
         assert_eq!(tokenizer.tokens, ["a", "b", "ab"]);
         assert_eq!(tokenizer.merges, ["a b"]);
         assert_eq!(tokenizer.pre.as_deref(), Some("smollm"));
@@ -80,10 +73,7 @@ fn lists_of_a_tokenizer_must_have_one_length() {
     writer.metadata("tokenizer.ggml.scores", vec![0.0_f32]);
     let file = GgufFile::parse(crate::bytes::FileBytes::owned(writer.to_bytes())).unwrap();
     let error = GgufTokenizer::read(file.metadata()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`tokenizer.ggml.scores` has 1 entries for 3 tokens"
-    );
+    assert_eq!(error.to_string(), "`tokenizer.ggml.scores` has 1 entries for 3 tokens");
 }
 
 #[test]
@@ -91,10 +81,7 @@ fn nothing_there_is_said_clearly() {
     let folder = tempfile::tempdir().unwrap();
     let missing = open_model(&folder.path().join("none")).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
-    assert_eq!(
-        open_model(folder.path()).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(open_model(folder.path()).unwrap_err().kind(), ErrorKind::NotFound);
     let empty = folder.path().join("empty.gguf");
     std::fs::write(&empty, b"").unwrap();
     let error = open_model(&empty).unwrap_err();
@@ -115,8 +102,5 @@ fn a_broken_configuration_names_its_file() {
     let config = folder.path().join("config.json");
     std::fs::write(&config, "{\"model_type\": \"llama\",\n oops").unwrap();
     let error = open_model(folder.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("config.json") && error.contains("line 2"),
-        "{error}"
-    );
+    assert!(error.contains("config.json") && error.contains("line 2"), "{error}");
 }

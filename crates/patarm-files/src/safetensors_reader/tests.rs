@@ -22,10 +22,7 @@ fn parse(bytes: Vec<u8>) -> Result<SafetensorsFile> {
 }
 
 fn spec(name: &str, shape: &[usize]) -> TensorSpec {
-    TensorSpec {
-        name: name.to_owned(),
-        shape: shape.to_vec(),
-    }
+    TensorSpec { name: name.to_owned(), shape: shape.to_vec() }
 }
 
 #[test]
@@ -48,10 +45,7 @@ fn three_types_become_f32_and_others_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("`d` has type I64"), "{error}");
     assert_eq!(file.read("e").unwrap_err().kind(), ErrorKind::MissingTensor);
-    assert_eq!(
-        file.read_into("a", &mut [0.0; 2]).unwrap_err().kind(),
-        ErrorKind::Shape
-    );
+    assert_eq!(file.read_into("a", &mut [0.0; 2]).unwrap_err().kind(), ErrorKind::Shape);
 }
 
 #[test]
@@ -59,9 +53,7 @@ fn broken_headers_are_refused() {
     let tensor = |shape: &str, offsets: &str| {
         let header =
             format!(r#"{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#);
-        parse(file_of(&header, &[0; 8]))
-            .map(|_| ())
-            .map_err(|error| error.kind())
+        parse(file_of(&header, &[0; 8])).map(|_| ()).map_err(|error| error.kind())
     };
     assert_eq!(tensor("[2]", "[0,8]"), Ok(()));
     for (shape, offsets) in [
@@ -75,11 +67,7 @@ fn broken_headers_are_refused() {
         ("[-1]", "[0,8]"),
         ("[2]", "[0,18446744073709551615]"),
     ] {
-        assert_eq!(
-            tensor(shape, offsets),
-            Err(ErrorKind::Malformed),
-            "{shape} {offsets}"
-        );
+        assert_eq!(tensor(shape, offsets), Err(ErrorKind::Malformed), "{shape} {offsets}");
     }
 }
 
@@ -95,10 +83,7 @@ fn sizes_that_add_up_past_every_file_are_refused() {
         })
         .collect();
     let header = format!("{{{}}}", entries.join(","));
-    assert_eq!(
-        parse(file_of(&header, &[])).unwrap_err().kind(),
-        ErrorKind::Malformed
-    );
+    assert_eq!(parse(file_of(&header, &[])).unwrap_err().kind(), ErrorKind::Malformed);
 }
 
 #[test]
@@ -135,10 +120,8 @@ fn the_reference_crate_reads_what_we_write() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let about = BTreeMap::from([("step".to_owned(), "7".to_owned())]);
-    let tensors: [(&str, &[usize], &[f32]); 2] = [
-        ("weight", &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
-        ("scalar", &[], &[9.0]),
-    ];
+    let tensors: [(&str, &[usize], &[f32]); 2] =
+        [("weight", &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), ("scalar", &[], &[9.0])];
     write_safetensors(&path, tensors, StoredType::F32, &about).unwrap();
 
     let bytes = std::fs::read(&path).unwrap();
@@ -175,23 +158,11 @@ fn a_writer_that_was_not_fed_right_leaves_the_old_file() {
         SafetensorsWriter::create(&path, specs, StoredType::F32, &BTreeMap::new()).unwrap()
     };
 
-    assert_eq!(
-        start().write("b", &[1.0]).unwrap_err().kind(),
-        ErrorKind::Shape
-    );
-    assert_eq!(
-        start().write("a", &[1.0]).unwrap_err().kind(),
-        ErrorKind::Shape
-    );
+    assert_eq!(start().write("b", &[1.0]).unwrap_err().kind(), ErrorKind::Shape);
+    assert_eq!(start().write("a", &[1.0]).unwrap_err().kind(), ErrorKind::Shape);
     let mut writer = start();
     writer.write("a", &[1.0, 2.0]).unwrap();
-    assert!(
-        writer
-            .finish()
-            .unwrap_err()
-            .to_string()
-            .contains("`b` was never written")
-    );
+    assert!(writer.finish().unwrap_err().to_string().contains("`b` was never written"));
 
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -205,10 +176,7 @@ fn names_given_twice_and_reserved_names_are_refused() {
         SafetensorsWriter::create(nowhere, specs, StoredType::F32, &BTreeMap::new()).map(|_| ())
     };
     assert_eq!(create(["a", "a"]).unwrap_err().kind(), ErrorKind::Shape);
-    assert_eq!(
-        create(["a", "__metadata__"]).unwrap_err().kind(),
-        ErrorKind::Shape
-    );
+    assert_eq!(create(["a", "__metadata__"]).unwrap_err().kind(), ErrorKind::Shape);
 }
 
 /// A folder with two shards and the given index.
@@ -229,10 +197,7 @@ fn shards_are_found_through_the_index() {
     let (_folder, set) =
         sharded(r#"{"metadata":{},"weight_map":{"b":"two.safetensors","a":"one.safetensors"}}"#);
     let set = set.unwrap();
-    assert_eq!(
-        set.tensors().map(|(name, _)| name).collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    assert_eq!(set.tensors().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(set.read("a").unwrap(), [1.0]);
     assert_eq!(set.read("b").unwrap(), [2.0]);
     assert_eq!(set.read("c").unwrap_err().kind(), ErrorKind::MissingTensor);

@@ -37,7 +37,5 @@ fn translated(gguf_name: &str) -> Option<String> {
 }
 
 fn replaced(name: &str, table: &[(&str, &str)]) -> Option<String> {
-    table
-        .iter()
-        .find_map(|(from, to)| name.strip_prefix(from).map(|rest| format!("{to}{rest}")))
+    table.iter().find_map(|(from, to)| name.strip_prefix(from).map(|rest| format!("{to}{rest}")))
 }

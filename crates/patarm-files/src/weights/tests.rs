@@ -47,22 +47,10 @@ fn every_architecture_has_the_names_it_should() {
     let (llama, qwen2, qwen3) = (tiny("tiny-llama"), tiny("tiny-qwen2"), tiny("tiny-qwen3"));
     let bias = "model.layers.1.self_attn.q_proj.bias";
     let norm = "model.layers.1.self_attn.q_norm.weight";
-    assert_eq!(
-        [has(&llama, bias), has(&qwen2, bias), has(&qwen3, bias)],
-        [false, true, false]
-    );
-    assert_eq!(
-        [has(&llama, norm), has(&qwen2, norm), has(&qwen3, norm)],
-        [false, false, true]
-    );
+    assert_eq!([has(&llama, bias), has(&qwen2, bias), has(&qwen3, bias)], [false, true, false]);
+    assert_eq!([has(&llama, norm), has(&qwen2, norm), has(&qwen3, norm)], [false, false, true]);
     assert_eq!([has(&llama, LM_HEAD), has(&qwen2, LM_HEAD)], [false, true]);
-    assert_eq!(
-        qwen3
-            .weights
-            .shape("model.layers.0.self_attn.o_proj.weight")
-            .unwrap(),
-        [36, 48]
-    );
+    assert_eq!(qwen3.weights.shape("model.layers.0.self_attn.o_proj.weight").unwrap(), [36, 48]);
 }
 
 #[test]
@@ -76,10 +64,7 @@ fn a_tied_model_hides_a_head_that_was_stored_anyway() {
     };
     let tied = open(&tiny("tiny-llama").config);
     assert_eq!(tied.names(), ["other"]);
-    assert_eq!(
-        tied.read(LM_HEAD).unwrap_err().kind(),
-        ErrorKind::MissingTensor
-    );
+    assert_eq!(tied.read(LM_HEAD).unwrap_err().kind(), ErrorKind::MissingTensor);
     let untied = open(&tiny("tiny-qwen2").config);
     assert_eq!(untied.read(LM_HEAD).unwrap().values, [1.0]);
 }
@@ -87,21 +72,8 @@ fn a_tied_model_hides_a_head_that_was_stored_anyway() {
 #[test]
 fn a_shape_that_was_not_asked_for_is_refused_with_both() {
     let model = tiny("tiny-llama");
-    let error = model
-        .weights
-        .read_shaped("model.norm.weight", &[33])
-        .unwrap_err();
+    let error = model.weights.read_shaped("model.norm.weight", &[33]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
-    assert!(
-        error.to_string().contains("[32]") && error.to_string().contains("[33]"),
-        "{error}"
-    );
-    assert_eq!(
-        model
-            .weights
-            .read_shaped("model.norm.weight", &[32])
-            .unwrap()
-            .len(),
-        32
-    );
+    assert!(error.to_string().contains("[32]") && error.to_string().contains("[33]"), "{error}");
+    assert_eq!(model.weights.read_shaped("model.norm.weight", &[32]).unwrap().len(), 32);
 }

@@ -55,27 +55,16 @@ pub(crate) fn update(
     step: &AdamW,
 ) {
     let step = Step::new(step, sum_of_squares);
-    let chunks = parameter
-        .chunks_mut(ELEMENTS)
-        .zip(gradient.chunks(ELEMENTS));
+    let chunks = parameter.chunks_mut(ELEMENTS).zip(gradient.chunks(ELEMENTS));
     let moments = first.chunks_mut(ELEMENTS).zip(second.chunks_mut(ELEMENTS));
     let mut updates: Vec<_> = chunks
         .zip(moments)
         .map(|((parameter, gradient), (first, second))| {
-            Some(Update {
-                parameter,
-                gradient,
-                first,
-                second,
-                step,
-            })
+            Some(Update { parameter, gradient, first, second, step })
         })
         .collect();
     cpu.threads.each_chunk(&mut updates, 1, |_, update| {
-        update
-            .iter_mut()
-            .filter_map(Option::take)
-            .for_each(|update| cpu.isa.run(update));
+        update.iter_mut().filter_map(Option::take).for_each(|update| cpu.isa.run(update));
     });
 }
 
@@ -94,22 +83,12 @@ impl Kernel for Update<'_> {
     fn run<S: Simd>(self, simd: S) {
         let step = self.step;
         let splat = |value: f32| simd.splat(value);
-        let (keep, scale, eps) = (
-            splat(step.keep),
-            splat(step.gradient_scale),
-            splat(step.eps),
-        );
+        let (keep, scale, eps) = (splat(step.keep), splat(step.gradient_scale), splat(step.eps));
         let (beta1, rest1) = (splat(step.beta1), splat(1.0 - step.beta1));
         let (beta2, rest2) = (splat(step.beta2), splat(1.0 - step.beta2));
         let (step_size, root) = (splat(-step.step_size), splat(step.root_correction));
-        let moments = self
-            .first
-            .chunks_mut(LANES)
-            .zip(self.second.chunks_mut(LANES));
-        let values = self
-            .parameter
-            .chunks_mut(LANES)
-            .zip(self.gradient.chunks(LANES));
+        let moments = self.first.chunks_mut(LANES).zip(self.second.chunks_mut(LANES));
+        let values = self.parameter.chunks_mut(LANES).zip(self.gradient.chunks(LANES));
         for ((parameter, gradient), (first, second)) in values.zip(moments) {
             let gradient = simd.mul(simd.load_part(gradient, 0.0), scale);
             let m = simd.mul(beta1, simd.load_part(first, 0.0));

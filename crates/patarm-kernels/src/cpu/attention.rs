@@ -41,17 +41,8 @@ impl Inputs<'_> {
     /// # Panics
     /// When a run, a span or a buffer does not fit the shape.
     pub(crate) fn check(&self) {
-        let AttentionShape {
-            queries,
-            slots,
-            heads,
-            kv_heads,
-            head_dim,
-        } = self.shape;
-        assert!(
-            kv_heads > 0 && heads.is_multiple_of(kv_heads),
-            "key heads divide query heads"
-        );
+        let AttentionShape { queries, slots, heads, kv_heads, head_dim } = self.shape;
+        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "key heads divide query heads");
         assert!(head_dim > 0, "a head has a width");
         assert_eq!(self.q.len(), queries * heads * head_dim, "attention: q");
         assert_eq!(self.k.len(), slots * kv_heads * head_dim, "attention: k");
@@ -63,19 +54,10 @@ impl Inputs<'_> {
                 assert!(!*seen, "attention: a query belongs to one run");
                 *seen = true;
             }
-            assert!(
-                run.spans.iter().all(|s| s.slot + s.len <= slots),
-                "attention: a run's slots"
-            );
-            assert!(
-                run.num_keys() >= tile::visible_keys(run),
-                "attention: a run's keys"
-            );
+            assert!(run.spans.iter().all(|s| s.slot + s.len <= slots), "attention: a run's slots");
+            assert!(run.num_keys() >= tile::visible_keys(run), "attention: a run's keys");
         }
-        assert!(
-            covered.iter().all(|&seen| seen),
-            "attention: every query belongs to a run"
-        );
+        assert!(covered.iter().all(|&seen| seen), "attention: every query belongs to a run");
     }
 }
 
@@ -96,9 +78,7 @@ impl Piece<'_> {
     /// Number of blocks the last query of the piece sees.
     fn num_blocks(&self) -> usize {
         if self.run.causal {
-            self.run
-                .keys_seen(self.first + self.len - 1)
-                .div_ceil(KEY_BLOCK)
+            self.run.keys_seen(self.first + self.len - 1).div_ceil(KEY_BLOCK)
         } else {
             tile::num_blocks(self.run)
         }
@@ -138,11 +118,7 @@ pub(crate) fn forward(cpu: &Cpu, inputs: Inputs<'_>, out: &mut [f32], log_sum_ex
     cpu.threads.each(tiles.len() * shape.kv_heads, |task| {
         let pieces = &tiles[task / shape.kv_heads];
         let head = HeadView::new(shape, task % shape.kv_heads);
-        let states = cpu.isa.run(TileForward {
-            inputs,
-            pieces,
-            head,
-        });
+        let states = cpu.isa.run(TileForward { inputs, pieces, head });
         store_tile(pieces, &head, shape, &states, &out, &log_sum_exp);
     });
 }
@@ -191,11 +167,7 @@ fn store_tile(
                 let row = start + j * head.sharing + h;
                 let weighted = states.weighted[row * panels..][..panels].as_flattened();
                 let sum = states.sum[row];
-                let scale = if sum > 0.0 || sum.is_nan() {
-                    1.0 / sum
-                } else {
-                    0.0
-                };
+                let scale = if sum > 0.0 || sum.is_nan() { 1.0 / sum } else { 0.0 };
                 for (out, x) in out.iter_mut().zip(weighted) {
                     // Adding zero turns -0 into 0, whichever keys were masked.
                     *out = x * scale + 0.0;
@@ -218,11 +190,7 @@ impl Kernel for TileForward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> States {
-        let Self {
-            inputs,
-            pieces,
-            head,
-        } = self;
+        let Self { inputs, pieces, head } = self;
         let panels = tile::dim_panels(head.dim);
         let rows = pieces.iter().map(|piece| padded_rows(piece, &head)).sum();
         let mut states = States::new(rows, panels);
@@ -242,11 +210,7 @@ impl Kernel for TileForward<'_> {
                         tile::gather_along(inputs.v, slots.as_slice(), &head, &mut values);
                         gathered = slots;
                     }
-                    let block = Block {
-                        index: block,
-                        keys: &keys,
-                        values: &values,
-                    };
+                    let block = Block { index: block, keys: &keys, values: &values };
                     for row in (0..piece.len * head.sharing).step_by(GROUP) {
                         let group = Group::new(inputs.q, &zeros, piece, &head, row, block.index);
                         group.attend(simd, &block, start + row, &mut states);
@@ -284,11 +248,8 @@ impl<'a> Group<'a> {
         row: usize,
         block: usize,
     ) -> Self {
-        let mut group = Self {
-            queries: [zeros; GROUP],
-            seen: [0; GROUP],
-            scale: softmax_scale(head.dim),
-        };
+        let mut group =
+            Self { queries: [zeros; GROUP], seen: [0; GROUP], scale: softmax_scale(head.dim) };
         for r in 0..GROUP.min(piece.len * head.sharing - row) {
             let j = piece.first + (row + r) / head.sharing;
             group.queries[r] = &q[head.query_start(piece.query(), row + r)..][..head.dim];
@@ -315,10 +276,7 @@ impl<'a> Group<'a> {
             let zero = [simd.splat(0.0); GROUP];
             let scores = tile::add_products(simd, self.queries, panel, zero);
             for r in 0..GROUP {
-                simd.store(
-                    simd.mul(scores[r], simd.splat(self.scale)),
-                    &mut weights[r][p],
-                );
+                simd.store(simd.mul(scores[r], simd.splat(self.scale)), &mut weights[r][p]);
             }
         }
         let mut correction = [1.0; GROUP];

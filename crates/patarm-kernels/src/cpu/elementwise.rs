@@ -5,8 +5,7 @@ use super::simd::{Kernel, LANES, Simd};
 use super::threads::ELEMENTS;
 
 pub(crate) fn fill(cpu: &Cpu, data: &mut [f32], value: f32) {
-    cpu.threads
-        .each_chunk(data, ELEMENTS, |_, data| data.fill(value));
+    cpu.threads.each_chunk(data, ELEMENTS, |_, data| data.fill(value));
 }
 
 pub(crate) fn copy(cpu: &Cpu, from: &[f32], to: &mut [f32]) {

@@ -8,7 +8,7 @@
 //! (both avoided by adding rows of zeros).
 #![expect(unsafe_code, reason = "the library's entry point takes pointers")]
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
 
 use super::Cpu;
 use super::simd::{Kernel, LANES, Simd};
@@ -40,26 +40,15 @@ pub(crate) struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Rows of `stride` elements each, one after the other.
     pub(crate) fn rows(data: &'a [f32], stride: usize) -> Self {
-        Self {
-            data,
-            row_stride: stride,
-            column_stride: 1,
-        }
+        Self { data, row_stride: stride, column_stride: 1 }
     }
 
     pub(crate) fn transposed(self) -> Self {
-        Self {
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
+        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
     fn columns_from(self, column: usize) -> Self {
-        Self {
-            data: &self.data[column * self.column_stride..],
-            ..self
-        }
+        Self { data: &self.data[column * self.column_stride..], ..self }
     }
 
     fn holds(self, rows: usize, columns: usize) -> bool {
@@ -92,10 +81,7 @@ impl Product<'_> {
             }
             return;
         }
-        assert!(
-            self.left.holds(m, k) && self.right.holds(k, n),
-            "a product's operands are whole"
-        );
+        assert!(self.left.holds(m, k) && self.right.holds(k, n), "a product's operands are whole");
         let parallel = threads.count() > 1 && m * n * k >= PARALLEL_WORK;
         if parallel {
             threads.install(|| self.call(Parallelism::Rayon(threads.count()), out));
@@ -110,20 +96,21 @@ impl Product<'_> {
         // SAFETY: `compute` has checked that every element named by sizes and
         // strides lies within its slice.
         unsafe {
-            gemm::gemm(
-                m,
+            // Column-major output with the sides exchanged: what the kernel prefers.
+            gemm_f32::gemm::f32::get_gemm_fn()(
                 n,
+                m,
                 k,
                 out.as_mut_ptr(),
-                1,
                 n as isize,
+                1,
                 self.update == Update::Add,
-                left.data.as_ptr(),
-                left.column_stride as isize,
-                left.row_stride as isize,
                 right.data.as_ptr(),
-                right.column_stride as isize,
                 right.row_stride as isize,
+                right.column_stride as isize,
+                left.data.as_ptr(),
+                left.row_stride as isize,
+                left.column_stride as isize,
                 1.0,
                 self.scale,
                 false,
@@ -147,11 +134,7 @@ pub(crate) struct LinearMap<'a> {
 impl LinearMap<'_> {
     /// A row of the result is a function of that row of `x` alone, to the bit.
     pub(crate) fn compute(self, cpu: &Cpu, out: &mut [f32], update: Update) {
-        let LinearShape {
-            tokens,
-            input,
-            output,
-        } = self.shape;
+        let LinearShape { tokens, input, output } = self.shape;
         if tokens == 0 || output == 0 {
             return;
         }
@@ -174,10 +157,7 @@ impl LinearMap<'_> {
     }
 
     fn right(&self) -> (Matrix<'_>, usize) {
-        (
-            Matrix::rows(self.weight, self.shape.input),
-            self.shape.output,
-        )
+        (Matrix::rows(self.weight, self.shape.input), self.shape.output)
     }
 
     /// With the roles of rows and columns exchanged: the library copies its left
@@ -188,12 +168,7 @@ impl LinearMap<'_> {
         if update == Update::Add {
             transpose(out, output, turned.host_mut());
         }
-        self.blocks(
-            &cpu.threads,
-            [self.right(), self.left()],
-            turned.host_mut(),
-            update,
-        );
+        self.blocks(&cpu.threads, [self.right(), self.left()], turned.host_mut(), update);
         transpose(turned.host(), tokens, out);
     }
 
@@ -221,11 +196,7 @@ impl LinearMap<'_> {
 
     /// With enough rows of zeros for the ordinary kernel.
     fn padded(self, cpu: &Cpu, out: &mut [f32], update: Update) {
-        let LinearShape {
-            tokens,
-            input,
-            output,
-        } = self.shape;
+        let LinearShape { tokens, input, output } = self.shape;
         let rows = (SMALL_RESULT / output + 1).max(2);
         let mut x = cpu.memory.take(rows * input);
         let mut padded = cpu.memory.take(rows * output);
@@ -235,16 +206,8 @@ impl LinearMap<'_> {
             padded.host_mut()[..tokens * output].copy_from_slice(&out[..tokens * output]);
             padded.host_mut()[tokens * output..].fill(0.0);
         }
-        let shape = LinearShape {
-            tokens: rows,
-            ..self.shape
-        };
-        LinearMap {
-            x: x.host(),
-            shape,
-            ..self
-        }
-        .turned(cpu, padded.host_mut(), update);
+        let shape = LinearShape { tokens: rows, ..self.shape };
+        LinearMap { x: x.host(), shape, ..self }.turned(cpu, padded.host_mut(), update);
         out[..tokens * output].copy_from_slice(&padded.host()[..tokens * output]);
     }
 
@@ -271,11 +234,7 @@ impl LinearMap<'_> {
                 let x = &self.x[(n * ROWS + r) * input..][..input];
                 for (o, out) in row.iter_mut().enumerate() {
                     let weight = &self.weight[o * input..][..input];
-                    write(
-                        out,
-                        self.scale * cpu.isa.run(Dot { a: x, b: weight }),
-                        update,
-                    );
+                    write(out, self.scale * cpu.isa.run(Dot { a: x, b: weight }), update);
                 }
             }
         });
@@ -330,10 +289,7 @@ pub(crate) fn spread_bias(threads: &Threads, bias: &[f32], out: &mut [f32], upda
         for row in rows.chunks_exact_mut(bias.len()) {
             match update {
                 Update::Set => row.copy_from_slice(bias),
-                Update::Add => row
-                    .iter_mut()
-                    .zip(bias)
-                    .for_each(|(out, bias)| *out += bias),
+                Update::Add => row.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias),
             }
         }
     });

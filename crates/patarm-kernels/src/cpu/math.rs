@@ -92,16 +92,8 @@ mod tests {
     #[test]
     fn exp_at_the_ends_of_the_range() {
         for isa in [Isa::Portable, Isa::detect()] {
-            let mut value = [
-                f32::NEG_INFINITY,
-                -1e30,
-                -88.0,
-                0.0,
-                89.0,
-                1e30,
-                f32::INFINITY,
-                f32::NAN,
-            ];
+            let mut value =
+                [f32::NEG_INFINITY, -1e30, -88.0, 0.0, 89.0, 1e30, f32::INFINITY, f32::NAN];
             isa.run(Exp(&mut value));
             assert_eq!(value[..4], [0.0, 0.0, 0.0, 1.0]);
             assert_eq!(value[4..7], [f32::INFINITY; 3]);

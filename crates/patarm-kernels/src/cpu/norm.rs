@@ -18,17 +18,10 @@ pub(crate) fn forward(
     inv_rms: &mut [f32],
 ) {
     let dim = shape.dim;
-    cpu.threads
-        .each_chunk_of_two((out, ROWS * dim), (inv_rms, ROWS), |n, out, inv_rms| {
-            let x = &x[n * ROWS * dim..][..out.len()];
-            cpu.isa.run(Forward {
-                x,
-                weight,
-                eps: shape.eps,
-                out,
-                inv_rms,
-            });
-        });
+    cpu.threads.each_chunk_of_two((out, ROWS * dim), (inv_rms, ROWS), |n, out, inv_rms| {
+        let x = &x[n * ROWS * dim..][..out.len()];
+        cpu.isa.run(Forward { x, weight, eps: shape.eps, out, inv_rms });
+    });
 }
 
 struct Forward<'a> {
@@ -92,12 +85,7 @@ impl Backward<'_> {
             |n, d_x, d_weight| {
                 d_weight.fill(0.0);
                 let part = self.rows_from(n * ROWS, d_x.len() / dim);
-                cpu.isa.run(BackwardRows {
-                    rows: part,
-                    update,
-                    d_x,
-                    d_weight,
-                });
+                cpu.isa.run(BackwardRows { rows: part, update, d_x, d_weight });
             },
         );
         if let Some(d_weight) = d_weight {
@@ -129,17 +117,9 @@ impl Kernel for BackwardRows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Backward {
-            x,
-            weight,
-            inv_rms,
-            d_out,
-        } = self.rows;
+        let Backward { x, weight, inv_rms, d_out } = self.rows;
         let dim = weight.len();
-        let operands = x
-            .chunks_exact(dim)
-            .zip(d_out.chunks_exact(dim))
-            .zip(inv_rms);
+        let operands = x.chunks_exact(dim).zip(d_out.chunks_exact(dim)).zip(inv_rms);
         for (((x, d_out), &inv_rms), d_x) in operands.zip(self.d_x.chunks_exact_mut(dim)) {
             input_row(simd, [x, weight, d_out], inv_rms, d_x, self.update);
             weight_row(simd, [x, d_out], inv_rms, self.d_weight);
@@ -156,10 +136,7 @@ fn input_row<S: Simd>(
     update: Update,
 ) {
     let mut dot = simd.splat(0.0);
-    let operands = x
-        .chunks(LANES)
-        .zip(weight.chunks(LANES))
-        .zip(d_out.chunks(LANES));
+    let operands = x.chunks(LANES).zip(weight.chunks(LANES)).zip(d_out.chunks(LANES));
     for ((x, weight), d_out) in operands.clone() {
         let gradient = simd.mul(simd.load_part(weight, 0.0), simd.load_part(d_out, 0.0));
         dot = simd.mul_add(simd.load_part(x, 0.0), gradient, dot);
@@ -184,11 +161,7 @@ fn weight_row<S: Simd>(simd: S, [x, d_out]: [&[f32]; 2], inv_rms: f32, d_weight:
     let operands = x.chunks(LANES).zip(d_out.chunks(LANES));
     for ((x, d_out), d_weight) in operands.zip(d_weight.chunks_mut(LANES)) {
         let scaled = simd.mul(simd.load_part(x, 0.0), scale);
-        let sum = simd.mul_add(
-            simd.load_part(d_out, 0.0),
-            scaled,
-            simd.load_part(d_weight, 0.0),
-        );
+        let sum = simd.mul_add(simd.load_part(d_out, 0.0), scaled, simd.load_part(d_weight, 0.0));
         simd.store_part(sum, d_weight);
     }
 }

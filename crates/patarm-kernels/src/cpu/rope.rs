@@ -35,11 +35,7 @@ impl RotationTable {
         for (position, row) in values.chunks_exact_mut(width.max(1)).enumerate() {
             write_rotation(position as u32, inverse_frequencies, row);
         }
-        Self {
-            inverse_frequencies: inverse_frequencies.to_vec(),
-            positions,
-            values,
-        }
+        Self { inverse_frequencies: inverse_frequencies.to_vec(), positions, values }
     }
 
     fn row(&self, position: u32) -> Option<&[f32]> {
@@ -66,9 +62,8 @@ impl RotationTables {
             Ok(tables) => tables,
             Err(poisoned) => poisoned.into_inner(),
         };
-        let known = tables
-            .iter()
-            .position(|table| table.inverse_frequencies == inverse_frequencies);
+        let known =
+            tables.iter().position(|table| table.inverse_frequencies == inverse_frequencies);
         if let Some(known) = known
             && tables[known].positions >= needed
         {

@@ -28,20 +28,14 @@ pub(crate) fn sample(
     ids: &mut [f32],
     logprobs: &mut [f32],
 ) {
-    let StatisticsShape {
-        rows, dim, vocab, ..
-    } = shape;
+    let StatisticsShape { rows, dim, vocab, .. } = shape;
     let mut logits = cpu.memory.take(rows.min(ROWS) * vocab);
     for start in (0..rows).step_by(ROWS) {
         let tokens = ROWS.min(rows - start);
         let map = LinearMap {
             x: &hidden[start * dim..][..tokens * dim],
             weight,
-            shape: LinearShape {
-                tokens,
-                input: dim,
-                output: vocab,
-            },
+            shape: LinearShape { tokens, input: dim, output: vocab },
             scale: 1.0,
         };
         let logits = &mut logits.host_mut()[..tokens * vocab];
@@ -62,40 +56,20 @@ pub(crate) fn sample(
 /// Draws from one row of logits.
 fn draw(isa: Isa, logits: &[f32], options: &SamplingOptions) -> SampledToken {
     let greedy = options.temperature == 0.0;
-    let scale = if greedy {
-        1.0
-    } else {
-        1.0 / options.temperature
-    };
+    let scale = if greedy { 1.0 } else { 1.0 / options.temperature };
     let mut state = RowState::new();
     for tile in tiles(logits.len()) {
-        isa.run(AddTile {
-            logits: &logits[tile],
-            scale,
-            state: &mut state,
-        });
+        isa.run(AddTile { logits: &logits[tile], scale, state: &mut state });
     }
-    let row = Row {
-        isa,
-        logits,
-        scale,
-        state,
-    };
+    let row = Row { isa, logits, scale, state };
     let usable = state.max.is_finite() && state.sum.is_finite();
     let id = if greedy || !usable {
         most_likely(logits)
     } else {
         let u = random::uniform(options.seed, &[options.sequence, options.position]);
-        if keeps_all(options, logits.len()) {
-            row.pick(u)
-        } else {
-            row.pick_filtered(u, options)
-        }
+        if keeps_all(options, logits.len()) { row.pick(u) } else { row.pick_filtered(u, options) }
     };
-    SampledToken {
-        id: id as u32,
-        logprob: logits[id] * scale - state.log_sum_exp(),
-    }
+    SampledToken { id: id as u32, logprob: logits[id] * scale - state.log_sum_exp() }
 }
 
 fn keeps_all(options: &SamplingOptions, vocab: usize) -> bool {
@@ -131,23 +105,13 @@ impl Row<'_> {
             .chunks(STRETCH)
             .map(|logits| {
                 let weights = &mut weights[..logits.len()];
-                self.isa.run(Weights {
-                    logits,
-                    scale: self.scale,
-                    max: self.state.max,
-                    weights,
-                })
+                self.isa.run(Weights { logits, scale: self.scale, max: self.state.max, weights })
             })
             .collect();
         let (stretch, rest) = walk(stretches.iter().copied(), u * stretches.iter().sum::<f64>());
         let logits = self.logits.chunks(STRETCH).nth(stretch).unwrap_or(&[]);
         let weights = &mut weights[..logits.len()];
-        self.isa.run(Weights {
-            logits,
-            scale: self.scale,
-            max: self.state.max,
-            weights,
-        });
+        self.isa.run(Weights { logits, scale: self.scale, max: self.state.max, weights });
         stretch * STRETCH + walk(weights.iter().map(|&weight| f64::from(weight)), rest).0
     }
 
@@ -186,9 +150,7 @@ impl Row<'_> {
         loop {
             order.select_nth_unstable(count - 1);
             order[..count].sort_unstable();
-            let ids = order[..count]
-                .iter()
-                .map(|key| (key & 0xffff_ffff) as usize);
+            let ids = order[..count].iter().map(|key| (key & 0xffff_ffff) as usize);
             let found: Vec<_> = ids.map(|id| (id, self.weight(id))).collect();
             let (_, reached) = reach(&found, f64::from(options.top_p) * self.state.sum);
             let reached = reached && options.top_p < 1.0;
@@ -203,18 +165,9 @@ impl Row<'_> {
     /// Ascending keys are descending logits, then ascending ids; NaN comes last.
     fn sort_key(&self, id: usize) -> u64 {
         let logit = self.logits[id];
-        let bits = if logit.is_nan() {
-            f32::NEG_INFINITY
-        } else {
-            logit
-        }
-        .to_bits();
+        let bits = if logit.is_nan() { f32::NEG_INFINITY } else { logit }.to_bits();
         // Bits of a float, made to descend as it ascends.
-        let descending = if bits >> 31 == 0 {
-            !bits & 0x7fff_ffff
-        } else {
-            bits
-        };
+        let descending = if bits >> 31 == 0 { !bits & 0x7fff_ffff } else { bits };
         u64::from(descending) << 32 | id as u64
     }
 
@@ -269,11 +222,7 @@ impl Kernel for Weights<'_> {
     fn run<S: Simd>(self, simd: S) -> f64 {
         let (scale, max) = (simd.splat(self.scale), simd.splat(self.max));
         let mut sum = simd.splat(0.0);
-        for (logits, weights) in self
-            .logits
-            .chunks(LANES)
-            .zip(self.weights.chunks_mut(LANES))
-        {
+        for (logits, weights) in self.logits.chunks(LANES).zip(self.weights.chunks_mut(LANES)) {
             let tempered = simd.mul(simd.load_part(logits, f32::NEG_INFINITY), scale);
             let weight = exp(simd, simd.sub(tempered, max));
             sum = simd.add(sum, weight);

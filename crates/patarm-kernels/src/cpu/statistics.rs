@@ -25,11 +25,7 @@ const PIECE: usize = 4;
 pub(crate) fn tiles(vocab: usize) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
-        let end = if vocab - start < TILE + NARROW {
-            vocab
-        } else {
-            start + TILE
-        };
+        let end = if vocab - start < TILE + NARROW { vocab } else { start + TILE };
         let tile = start..end;
         start = end;
         (!tile.is_empty()).then_some(tile)
@@ -49,11 +45,7 @@ pub(crate) struct RowState {
 
 impl RowState {
     pub(crate) fn new() -> Self {
-        Self {
-            max: f32::NEG_INFINITY,
-            sum: 0.0,
-            weighted: 0.0,
-        }
+        Self { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0 }
     }
 
     pub(crate) fn log_sum_exp(&self) -> f32 {
@@ -129,26 +121,15 @@ impl<'a> Operands<'a> {
     /// # Panics
     /// When a buffer, an offset or an id does not fit the shape.
     pub(crate) fn check(&self) {
-        let StatisticsShape {
-            rows,
-            dim,
-            vocab,
-            temperature,
-        } = self.shape;
+        let StatisticsShape { rows, dim, vocab, temperature } = self.shape;
         assert_eq!(self.hidden.len(), rows * dim, "token statistics: hidden");
         assert_eq!(self.weight.len(), vocab * dim, "token statistics: weight");
         assert!(temperature > 0.0, "token statistics: temperature");
         let ChosenTokens { offsets, ids } = self.chosen;
         assert_eq!(offsets.len(), rows + 1, "token statistics: offsets");
-        assert!(
-            offsets[0] == 0 && offsets[rows] == ids.len(),
-            "token statistics: offsets"
-        );
+        assert!(offsets[0] == 0 && offsets[rows] == ids.len(), "token statistics: offsets");
         assert!(offsets.is_sorted(), "token statistics: offsets");
-        assert!(
-            ids.iter().all(|&id| (id as usize) < vocab),
-            "token statistics: ids"
-        );
+        assert!(ids.iter().all(|&id| (id as usize) < vocab), "token statistics: ids");
     }
 
     fn scale(&self) -> f32 {
@@ -157,9 +138,7 @@ impl<'a> Operands<'a> {
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.shape.rows;
-        (0..rows)
-            .step_by(ROWS)
-            .map(move |start| start..rows.min(start + ROWS))
+        (0..rows).step_by(ROWS).map(move |start| start..rows.min(start + ROWS))
     }
 
     /// Logits (not tempered) of some rows and columns, row by row.
@@ -168,11 +147,7 @@ impl<'a> Operands<'a> {
         let map = LinearMap {
             x: self.hidden_rows(rows),
             weight: self.weight_rows(columns),
-            shape: LinearShape {
-                tokens: rows.len(),
-                input: dim,
-                output: columns.len(),
-            },
+            shape: LinearShape { tokens: rows.len(), input: dim, output: columns.len() },
             scale: 1.0,
         };
         map.compute(cpu, out, Update::Set);
@@ -242,11 +217,7 @@ fn add_tiles(cpu: &Cpu, logits: &[f32], scale: f32, states: &mut [RowState]) {
     cpu.threads.each_chunk(states, PIECE, |n, states| {
         let logits = &logits[n * PIECE * width..];
         for (state, logits) in states.iter_mut().zip(logits.chunks_exact(width)) {
-            cpu.isa.run(AddTile {
-                logits,
-                scale,
-                state,
-            });
+            cpu.isa.run(AddTile { logits, scale, state });
         }
     });
 }
@@ -267,11 +238,7 @@ pub(crate) fn backward(
             let width = columns.len();
             let logits = &mut logits.host_mut()[..rows.len() * width];
             operands.logits(cpu, &rows, &columns, logits);
-            let slopes = Slopes {
-                statistics,
-                gradient,
-                scale: operands.scale(),
-            };
+            let slopes = Slopes { statistics, gradient, scale: operands.scale() };
             slopes.replace_logits(cpu, rows.start, width, logits);
             for (n, at) in operands.chosen_in(&rows, &columns) {
                 logits[at] += gradient.chosen.host()[n] * operands.scale();
@@ -282,11 +249,7 @@ pub(crate) fn backward(
                 left: d_logits,
                 right: Matrix::rows(operands.weight_rows(&columns), dim),
                 scale: 1.0,
-                update: if columns.start == 0 {
-                    Update::Set
-                } else {
-                    Update::Add
-                },
+                update: if columns.start == 0 { Update::Set } else { Update::Add },
             };
             into_hidden.compute(&cpu.threads, &mut d_hidden[rows.start * dim..]);
             if let Some(d_weight) = d_weight.as_deref_mut() {
@@ -317,10 +280,8 @@ impl Slopes<'_> {
         cpu.threads.each_chunk(logits, PIECE * width, |n, logits| {
             for (r, logits) in logits.chunks_exact_mut(width).enumerate() {
                 let row = first_row + n * PIECE + r;
-                let d_entropy = self
-                    .gradient
-                    .entropy
-                    .map_or(0.0, |d_entropy| d_entropy.host()[row]);
+                let d_entropy =
+                    self.gradient.entropy.map_or(0.0, |d_entropy| d_entropy.host()[row]);
                 let entropy = self.statistics.entropy.host()[row];
                 let d_log_sum_exp = self.gradient.log_sum_exp.host()[row];
                 cpu.isa.run(SlopeRow {

@@ -8,11 +8,7 @@ use super::threads::ELEMENTS;
 pub(crate) fn forward(cpu: &Cpu, gate: &[f32], up: &[f32], out: &mut [f32]) {
     cpu.threads.each_chunk(out, ELEMENTS, |n, out| {
         let part = n * ELEMENTS..n * ELEMENTS + out.len();
-        cpu.isa.run(Forward {
-            gate: &gate[part.clone()],
-            up: &up[part],
-            out,
-        });
+        cpu.isa.run(Forward { gate: &gate[part.clone()], up: &up[part], out });
     });
 }
 
@@ -44,16 +40,11 @@ pub(crate) fn backward(
     d_gate: &mut [f32],
     d_up: &mut [f32],
 ) {
-    cpu.threads
-        .each_chunk_of_two((d_gate, ELEMENTS), (d_up, ELEMENTS), |n, d_gate, d_up| {
-            let part = n * ELEMENTS..n * ELEMENTS + d_gate.len();
-            let inputs = [&gate[part.clone()], &up[part.clone()], &d_out[part]];
-            cpu.isa.run(Backward {
-                inputs,
-                d_gate,
-                d_up,
-            });
-        });
+    cpu.threads.each_chunk_of_two((d_gate, ELEMENTS), (d_up, ELEMENTS), |n, d_gate, d_up| {
+        let part = n * ELEMENTS..n * ELEMENTS + d_gate.len();
+        let inputs = [&gate[part.clone()], &up[part.clone()], &d_out[part]];
+        cpu.isa.run(Backward { inputs, d_gate, d_up });
+    });
 }
 
 struct Backward<'a> {
@@ -68,10 +59,7 @@ impl Kernel for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let [gate, up, d_out] = self.inputs.map(|x| x.chunks(LANES));
-        let outputs = self
-            .d_gate
-            .chunks_mut(LANES)
-            .zip(self.d_up.chunks_mut(LANES));
+        let outputs = self.d_gate.chunks_mut(LANES).zip(self.d_up.chunks_mut(LANES));
         let one = simd.splat(1.0);
         for (((gate, up), d_out), (d_gate, d_up)) in gate.zip(up).zip(d_out).zip(outputs) {
             let gate = simd.load_part(gate, 0.0);

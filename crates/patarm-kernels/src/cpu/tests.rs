@@ -16,9 +16,7 @@ fn backends() -> [Cpu; 3] {
 
 /// Standard normal values, a function of the seed alone.
 fn values(len: usize, seed: u64) -> Vec<f32> {
-    (0..len)
-        .map(|n| random::normal(seed, &[n as u64]) as f32)
-        .collect()
+    (0..len).map(|n| random::normal(seed, &[n as u64]) as f32).collect()
 }
 
 fn wide(x: &[f32]) -> Vec<f64> {
@@ -36,10 +34,7 @@ fn assert_close(actual: &[f32], expected: &[f64], tolerance: f64) {
     let size = expected.iter().fold(1.0, |size: f64, x| size.max(x.abs()));
     for (n, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(actual) - expected).abs();
-        assert!(
-            error <= tolerance * size,
-            "element {n}: {actual} instead of {expected}"
-        );
+        assert!(error <= tolerance * size, "element {n}: {actual} instead of {expected}");
     }
 }
 

@@ -28,12 +28,7 @@ impl Threads {
             count => count,
         };
         let pool = (count > 1)
-            .then(|| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(count)
-                    .build()
-                    .ok()
-            })
+            .then(|| rayon::ThreadPoolBuilder::new().num_threads(count).build().ok())
             .flatten();
         let count = if pool.is_some() { count } else { 1 };
         Self { pool, count }
@@ -82,14 +77,9 @@ impl Threads {
         work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync + Send,
     ) {
         let pieces = first.len().div_ceil(first_chunk.max(1));
-        let (first, second) = (
-            Parts::new(first, first_chunk),
-            Parts::new(second, second_chunk),
-        );
+        let (first, second) = (Parts::new(first, first_chunk), Parts::new(second, second_chunk));
         // SAFETY: every piece is visited once.
-        self.each(pieces, |n| unsafe {
-            work(n, first.part(n), second.part(n))
-        });
+        self.each(pieces, |n| unsafe { work(n, first.part(n), second.part(n)) });
     }
 }
 
@@ -108,22 +98,14 @@ unsafe impl<T: Send> Send for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
     pub(crate) fn new(data: &'a mut [T], chunk: usize) -> Self {
-        Self {
-            data: data.as_mut_ptr(),
-            len: data.len(),
-            chunk,
-            lifetime: PhantomData,
-        }
+        Self { data: data.as_mut_ptr(), len: data.len(), chunk, lifetime: PhantomData }
     }
 
     /// The `n`-th chunk; shorter or empty at the end.
     ///
     /// # Safety
     /// No two live borrows may be of the same part.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "parts are disjoint; the caller takes each once"
-    )]
+    #[expect(clippy::mut_from_ref, reason = "parts are disjoint; the caller takes each once")]
     pub(crate) unsafe fn part(&self, n: usize) -> &mut [T] {
         let start = n.saturating_mul(self.chunk).min(self.len);
         let len = self.chunk.min(self.len - start);
@@ -144,11 +126,7 @@ mod tests {
             threads.each_chunk(&mut data, 10, |n, part| {
                 part.iter_mut().for_each(|x| *x += n as f32 + 1.0);
             });
-            assert!(
-                data.iter()
-                    .enumerate()
-                    .all(|(n, &x)| x == (n / 10) as f32 + 1.0)
-            );
+            assert!(data.iter().enumerate().all(|(n, &x)| x == (n / 10) as f32 + 1.0));
         }
     }
 

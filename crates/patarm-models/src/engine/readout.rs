@@ -23,10 +23,13 @@ pub(super) fn read(engine: &mut Engine<'_>, ended: &[(Active, StopReason)]) -> V
         return vec![Vec::new(); ended.len()];
     }
     let target = (&mut engine.cache, batch.slots.as_slice());
-    let hidden = engine.decoder.forward_cached(&batch.tokens, &batch.positions, &batch.plan, target);
+    let hidden =
+        engine.decoder.forward_cached(&batch.tokens, &batch.positions, &batch.plan, target);
     engine.counters.decoded_tokens += batch.tokens.len() as u64;
     let statistics = engine.decoder.target_statistics(&hidden, &batch.targets, 1.0);
-    let sum = |branch: &std::ops::Range<usize>| branch.clone().map(|n| f64::from(statistics.logprob(n))).sum();
+    let sum = |branch: &std::ops::Range<usize>| {
+        branch.clone().map(|n| f64::from(statistics.logprob(n))).sum()
+    };
     batch.branches.iter().map(|branches| branches.iter().map(sum).collect()).collect()
 }
 
@@ -77,7 +80,13 @@ impl Batch {
         spans.push(Span { slot: active.own.slot, len: active.tokens.len() });
         spans.push(Span { slot, len: tokens.len() });
         let query = self.tokens.len();
-        self.plan.runs.push(QueryRun { query, len: tokens.len(), first_position: depth, spans, causal: true });
+        self.plan.runs.push(QueryRun {
+            query,
+            len: tokens.len(),
+            first_position: depth,
+            spans,
+            causal: true,
+        });
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((depth..depth + tokens.len()).map(|position| position as u32));
         self.slots.extend((slot..slot + tokens.len()).map(|slot| slot as u32));

@@ -46,7 +46,8 @@ pub fn loss_and_gradients(
     let statistics = decoder.target_statistics(&saved.hidden, targets, 1.0);
     let loss = -statistics.logprobs.iter().zip(weights).map(|(l, w)| f64::from(l * w)).sum::<f64>();
     let d_logprobs: Vec<f32> = weights.iter().map(|weight| -weight).collect();
-    let d_hidden = decoder.target_statistics_backward(&saved, &statistics, &d_logprobs, None, &mut gradients);
+    let d_hidden =
+        decoder.target_statistics_backward(&saved, &statistics, &d_logprobs, None, &mut gradients);
     decoder.backward(&saved, &d_hidden, &[], &mut gradients);
     (loss, gradients)
 }

@@ -17,12 +17,7 @@ fn request(prompt: &str, seed: u64) -> CompletionRequest {
 }
 
 fn completion(text: &str) -> Completion {
-    Completion {
-        text: text.into(),
-        num_tokens: 3,
-        truncated: false,
-        logprobs: Some(vec![-0.1]),
-    }
+    Completion { text: text.into(), num_tokens: 3, truncated: false, logprobs: Some(vec![-0.1]) }
 }
 
 /// Answers with the prompt, fails on "fail", and counts.
@@ -36,11 +31,7 @@ impl Completer for Echo {
         let answer = |request: &CompletionRequest| {
             let text = request.prompt.messages[0].plain_text();
             self.asked.lock().unwrap().push(text.clone());
-            if text == "fail" {
-                Err(CompletionError::Interrupted)
-            } else {
-                Ok(completion(&text))
-            }
+            if text == "fail" { Err(CompletionError::Interrupted) } else { Ok(completion(&text)) }
         };
         requests.iter().map(answer).collect()
     }
@@ -62,22 +53,13 @@ fn asked(completer: &CachedCompleter<Echo>) -> Vec<String> {
 fn a_second_run_asks_only_for_what_failed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache.jsonl");
-    let requests = [
-        request("a", 1),
-        request("fail", 1),
-        request("b", 1),
-        request("a", 1),
-    ];
+    let requests = [request("a", 1), request("fail", 1), request("b", 1), request("a", 1)];
     let first = cached(&path);
     let mut told = Vec::new();
     let results = first.complete_each(&requests, &mut |i, _| told.push(i));
     told.sort_unstable();
     assert_eq!(told, [0, 1, 2, 3]);
-    assert_eq!(
-        results[3],
-        Ok(completion("a")),
-        "the twin of the first request"
-    );
+    assert_eq!(results[3], Ok(completion("a")), "the twin of the first request");
     assert_eq!(asked(&first), ["a", "fail", "b"]);
     drop(first);
 
@@ -85,11 +67,7 @@ fn a_second_run_asks_only_for_what_failed() {
     assert_eq!(second.complete(&requests), results);
     assert_eq!(asked(&second), ["fail"]);
     second.complete(&[request("a", 2)]);
-    assert_eq!(
-        asked(&second),
-        ["fail", "a"],
-        "another seed is another request"
-    );
+    assert_eq!(asked(&second), ["fail", "a"], "another seed is another request");
     assert!(second.take_write_error().is_none());
 }
 
@@ -129,10 +107,7 @@ fn one_run_at_a_time() {
     let path = folder.path().join("cache.jsonl");
     let first = VerdictCache::open(&path).unwrap();
     let error = VerdictCache::open(&path).unwrap_err();
-    assert!(
-        error.to_string().ends_with("another run is using it"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("another run is using it"), "{error}");
     drop(first);
     assert!(VerdictCache::open(&path).is_ok());
     assert!(VerdictCache::open(&folder.path().join("no/such/folder")).is_err());
@@ -148,53 +123,19 @@ fn every_part_of_a_request_counts() {
         cache_key("er", "", &base),
         cache_key("e", "r", &request("q", 1)),
         cache_key("e", "r", &request("p", 2)),
-        cache_key(
-            "e",
-            "r",
-            &CompletionRequest {
-                max_tokens: 9,
-                ..base.clone()
-            },
-        ),
-        cache_key(
-            "e",
-            "r",
-            &CompletionRequest {
-                temperature: 0.5,
-                ..base.clone()
-            },
-        ),
-        cache_key(
-            "e",
-            "r",
-            &CompletionRequest {
-                top_p: 0.5,
-                ..base.clone()
-            },
-        ),
-        cache_key(
-            "e",
-            "r",
-            &CompletionRequest {
-                stop: vec!["p".into()],
-                ..base.clone()
-            },
-        ),
+        cache_key("e", "r", &CompletionRequest { max_tokens: 9, ..base.clone() }),
+        cache_key("e", "r", &CompletionRequest { temperature: 0.5, ..base.clone() }),
+        cache_key("e", "r", &CompletionRequest { top_p: 0.5, ..base.clone() }),
+        cache_key("e", "r", &CompletionRequest { stop: vec!["p".into()], ..base.clone() }),
     ];
     let mut with_system = base.clone();
-    with_system
-        .prompt
-        .messages
-        .insert(0, Message::text(Role::System, "s"));
+    with_system.prompt.messages.insert(0, Message::text(Role::System, "s"));
     keys.push(cache_key("e", "r", &with_system));
     let count = keys.len();
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), count);
-    assert_eq!(
-        cache_key("e", "r", &base),
-        cache_key("e", "r", &base.clone())
-    );
+    assert_eq!(cache_key("e", "r", &base), cache_key("e", "r", &base.clone()));
     assert_eq!(unhex(&hex(&keys[0])), Some(keys[0]));
 }
 
@@ -206,12 +147,7 @@ fn a_full_disk_is_told_and_loses_no_result() {
     let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else {
         return;
     };
-    let cache = VerdictCache {
-        path: path.to_owned(),
-        file,
-        known: HashMap::new(),
-        num_skipped: 0,
-    };
+    let cache = VerdictCache { path: path.to_owned(), file, known: HashMap::new(), num_skipped: 0 };
     let completer = CachedCompleter::new(Echo::default(), "r", cache);
     let results = completer.complete(&[request("a", 1), request("b", 1)]);
     assert!(results.iter().all(std::result::Result::is_ok));

@@ -70,22 +70,13 @@ mod tests {
         let parsed: Bank = toml::from_str(include_str!("../../templates/cold_start.toml")).unwrap();
         sums_to_100(&parsed.short.weights);
         sums_to_100(&parsed.full.weights);
-        assert!(
-            parsed
-                .short
-                .weights
-                .iter()
-                .all(|weights| weights.len() == 2)
-        );
+        assert!(parsed.short.weights.iter().all(|weights| weights.len() == 2));
         let most = parsed.full.weights.iter().map(Vec::len).max().unwrap();
         for task in Task::ALL {
             let names: BTreeSet<_> = parsed.short.criteria(task).iter().collect();
             assert!(names.len() >= 12 && names.len() == parsed.short.criteria(task).len());
             let names: BTreeSet<_> = parsed.full.criteria(task).iter().map(|c| &c.0).collect();
-            assert!(
-                names.len() > most,
-                "{task:?}: as many criteria as weights, and a spare"
-            );
+            assert!(names.len() > most, "{task:?}: as many criteria as weights, and a spare");
         }
         assert!(parsed.short.notes.len() >= 16 && parsed.full.paragraphs.len() >= 10);
     }
@@ -94,16 +85,7 @@ mod tests {
     fn no_block_praises_blames_or_counts() {
         let text = include_str!("../../templates/cold_start.toml").to_lowercase();
         let (_, blocks) = text.split_once("[short]").unwrap();
-        let judgemental = [
-            "excellent",
-            "poor",
-            " bad",
-            "good",
-            "great",
-            "weak",
-            "strong",
-            "fails",
-        ];
+        let judgemental = ["excellent", "poor", " bad", "good", "great", "weak", "strong", "fails"];
         for word in judgemental {
             assert!(!blocks.contains(word), "{word}");
         }
@@ -111,10 +93,7 @@ mod tests {
             assert!(!note.chars().any(|c| c.is_ascii_digit()), "{note}");
         }
         for paragraph in &bank().full.paragraphs {
-            assert!(
-                !paragraph.chars().any(|c| c.is_ascii_digit()),
-                "{paragraph}"
-            );
+            assert!(!paragraph.chars().any(|c| c.is_ascii_digit()), "{paragraph}");
         }
     }
 }

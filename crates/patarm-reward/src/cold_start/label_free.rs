@@ -31,11 +31,7 @@ pub struct LabelFreeConfig {
 
 impl Default for LabelFreeConfig {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            per_item: 1,
-            mode: RubricMode::Both,
-        }
+        Self { seed: 0, per_item: 1, mode: RubricMode::Both }
     }
 }
 
@@ -51,9 +47,7 @@ pub fn label_free(
         style: template.cold_start_style(),
         mode: config.mode,
     };
-    let places = items
-        .iter()
-        .flat_map(|request| vec![request; config.per_item]);
+    let places = items.iter().flat_map(|request| vec![request; config.per_item]);
     (0u64..)
         .zip(places)
         .map(|(place, request)| {
@@ -61,12 +55,7 @@ pub fn label_free(
             let mut text = SplitMix64::for_stream(config.seed, 2 * place);
             let mut score = SplitMix64::for_stream(config.seed, 2 * place + 1);
             let judgement = writer.judgement(task, &mut text, &mut score);
-            ColdStartRecord {
-                version: RECORD_VERSION,
-                item: request.item.clone(),
-                task,
-                judgement,
-            }
+            ColdStartRecord { version: RECORD_VERSION, item: request.item.clone(), task, judgement }
         })
         .collect()
 }
@@ -104,11 +93,8 @@ impl Writer {
         let mut names: Vec<&String> = bank.criteria(task).iter().collect();
         random.shuffle(&mut names);
         let weights = choose(&bank.weights, random).map_or(&[][..], Vec::as_slice);
-        let lines: Vec<String> = names
-            .iter()
-            .zip(weights)
-            .map(|(name, weight)| format!("{name} ({weight})"))
-            .collect();
+        let lines: Vec<String> =
+            names.iter().zip(weights).map(|(name, weight)| format!("{name} ({weight})")).collect();
         let note = choose(&bank.notes, random).cloned().unwrap_or_default();
         (lines.join("\n"), note)
     }
@@ -140,10 +126,7 @@ impl Writer {
             .map(|(criterion, paragraph)| format!("{}: {paragraph}", criterion.name))
             .collect();
         let lines: Vec<String> = criteria.iter().map(rubric_lines::format).collect();
-        (
-            format!("\n{}\n", lines.join("\n")),
-            format!("\n{}\n", evaluation.join("\n")),
-        )
+        (format!("\n{}\n", lines.join("\n")), format!("\n{}\n", evaluation.join("\n")))
     }
 
     /// Uniform over the grid, or over the tenths of a decimal scale.
@@ -196,32 +179,18 @@ mod tests {
     }
 
     fn item(prompt: &str, response: &str) -> Item {
-        Item {
-            prompt: Conversation::from_user(prompt),
-            response: response.to_owned(),
-        }
+        Item { prompt: Conversation::from_user(prompt), response: response.to_owned() }
     }
 
     fn build(comparisons: &[Comparison], name: &str, mode: RubricMode) -> Vec<ColdStartRecord> {
-        let config = LabelFreeConfig {
-            seed: 7,
-            per_item: 1,
-            mode,
-        };
-        label_free(
-            &requests_of(comparisons),
-            &JudgeTemplate::load(name).unwrap(),
-            &config,
-        )
+        let config = LabelFreeConfig { seed: 7, per_item: 1, mode };
+        label_free(&requests_of(comparisons), &JudgeTemplate::load(name).unwrap(), &config)
     }
 
     fn scores(records: &[ColdStartRecord], name: &str, mode: RubricMode) -> Vec<f64> {
         let format = JudgeTemplate::load(name).unwrap().format(mode);
         let parse = |r: &ColdStartRecord| format.parse(&r.judgement, TextEnd::Stopped);
-        records
-            .iter()
-            .map(|record| parse(record).score.unwrap())
-            .collect()
+        records.iter().map(|record| parse(record).score.unwrap()).collect()
     }
 
     #[test]
@@ -231,11 +200,7 @@ mod tests {
                 let format = JudgeTemplate::load(name).unwrap().format(mode);
                 for record in build(&comparisons(30, Preference::First), name, mode) {
                     let parsed = format.parse(&record.judgement, TextEnd::Stopped);
-                    assert!(
-                        parsed.score.is_ok(),
-                        "{name} {mode:?}: {}",
-                        record.judgement
-                    );
+                    assert!(parsed.score.is_ok(), "{name} {mode:?}: {}", record.judgement);
                     assert!(!parsed.evaluation.is_empty());
                     let log = parsed.diagnostics;
                     let weighted = mode != RubricMode::Primary;
@@ -265,19 +230,13 @@ mod tests {
 
     #[test]
     fn scores_are_uniform_and_independent_of_side_and_text() {
-        let records = build(
-            &comparisons(4500, Preference::First),
-            "patarm-short",
-            RubricMode::Both,
-        );
+        let records =
+            build(&comparisons(4500, Preference::First), "patarm-short", RubricMode::Both);
         let scores = scores(&records, "patarm-short", RubricMode::Both);
         let mut counts = [0usize; 10];
         scores.iter().for_each(|&score| counts[score as usize] += 1);
         // 9,000 draws over 9 levels: 1,000 each with a deviation of about 30.
-        assert!(
-            counts[1..].iter().all(|count| (880..1120).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts[1..].iter().all(|count| (880..1120).contains(count)), "{counts:?}");
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let sides: [Vec<f64>; 2] =
             [0, 1].map(|side| scores.iter().skip(side).step_by(2).copied().collect());
@@ -286,10 +245,7 @@ mod tests {
         let mut by_text: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for (record, &score) in records.iter().zip(&scores) {
             let (_, note) = record.judgement.split_once("<note>").unwrap();
-            by_text
-                .entry(note.split_once('<').unwrap().0)
-                .or_default()
-                .push(score);
+            by_text.entry(note.split_once('<').unwrap().0).or_default().push(score);
         }
         assert!(by_text.len() >= 16);
         for (note, scores) in by_text {
@@ -300,24 +256,12 @@ mod tests {
 
     #[test]
     fn texts_vary_and_repeat_by_seed() {
-        let once = build(
-            &comparisons(100, Preference::First),
-            "patarm-short",
-            RubricMode::Both,
-        );
-        let again = build(
-            &comparisons(100, Preference::First),
-            "patarm-short",
-            RubricMode::Both,
-        );
+        let once = build(&comparisons(100, Preference::First), "patarm-short", RubricMode::Both);
+        let again = build(&comparisons(100, Preference::First), "patarm-short", RubricMode::Both);
         assert_eq!(once, again);
         let distinct: BTreeSet<&str> = once.iter().map(|r| r.judgement.as_str()).collect();
         assert!(distinct.len() > 190, "{}", distinct.len());
-        let other = LabelFreeConfig {
-            seed: 8,
-            per_item: 2,
-            ..LabelFreeConfig::default()
-        };
+        let other = LabelFreeConfig { seed: 8, per_item: 2, ..LabelFreeConfig::default() };
         let template = JudgeTemplate::load("patarm-short").unwrap();
         let requests = requests_of(&comparisons(3, Preference::First));
         let records = label_free(&requests, &template, &other);
@@ -328,25 +272,15 @@ mod tests {
 
     #[test]
     fn short_judgements_are_short() {
-        for record in build(
-            &comparisons(300, Preference::First),
-            "patarm-short",
-            RubricMode::Both,
-        ) {
+        for record in build(&comparisons(300, Preference::First), "patarm-short", RubricMode::Both)
+        {
             let text = &record.judgement;
             // Every name is one token, every digit, bracket pair, tag part and line end
             // another: counted with the tokenizer, the longest judgement has 38 tokens.
-            let words = text
-                .split(|c: char| !c.is_alphabetic())
-                .filter(|w| !w.is_empty())
-                .count();
+            let words = text.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).count();
             let digits = text.chars().filter(char::is_ascii_digit).count();
             let signs = text.matches(['(', ')', '<', '>', '\n', ',', '.']).count();
-            assert!(
-                words + digits + signs <= 38,
-                "{}: {text}",
-                words + digits + signs
-            );
+            assert!(words + digits + signs <= 38, "{}: {text}", words + digits + signs);
         }
     }
 
@@ -361,28 +295,17 @@ mod tests {
         let requests = requests_of(&comparisons(50, Preference::First));
         for record in label_free(&requests, &template, &LabelFreeConfig::default()) {
             let format = template.format(RubricMode::Both);
-            assert!(
-                format
-                    .parse(&record.judgement, TextEnd::Stopped)
-                    .score
-                    .is_ok()
-            );
+            assert!(format.parse(&record.judgement, TextEnd::Stopped).score.is_ok());
         }
     }
 
     #[test]
     fn records_survive_their_file() {
-        let records = build(
-            &comparisons(3, Preference::First),
-            "patarm",
-            RubricMode::Both,
-        );
+        let records = build(&comparisons(3, Preference::First), "patarm", RubricMode::Both);
         let text = crate::cold_start::to_jsonl(&records).unwrap();
         assert_eq!(crate::cold_start::from_jsonl(&text).unwrap(), records);
         let broken = format!("{text}\n{{\"version\": 2}}\n");
-        let error = crate::cold_start::from_jsonl(&broken)
-            .unwrap_err()
-            .to_string();
+        let error = crate::cold_start::from_jsonl(&broken).unwrap_err().to_string();
         assert!(error.contains("line 8"), "{error}");
     }
 }

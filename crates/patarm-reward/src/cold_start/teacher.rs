@@ -80,21 +80,13 @@ pub fn ask_teacher(
     votes: usize,
 ) -> Vec<Result<TeacherPair, ItemFault>> {
     let mut answers = teacher.judge(&requests_of(comparisons), votes).into_iter();
-    let missing = || {
-        Err(ItemFault::Engine(
-            "the teacher returned too few answers".into(),
-        ))
-    };
+    let missing = || Err(ItemFault::Engine("the teacher returned too few answers".into()));
     comparisons
         .iter()
         .map(|comparison| {
             let first = answers.next().unwrap_or_else(missing);
             let second = answers.next().unwrap_or_else(missing);
-            Ok(TeacherPair {
-                comparison: comparison.clone(),
-                first: first?,
-                second: second?,
-            })
+            Ok(TeacherPair { comparison: comparison.clone(), first: first?, second: second? })
         })
         .collect()
 }
@@ -105,10 +97,7 @@ pub fn select(
     pairs: &[TeacherPair],
     config: &TeacherConfig,
 ) -> (Vec<ColdStartRecord>, TeacherCounts) {
-    let mut counts = TeacherCounts {
-        pairs: pairs.len(),
-        ..TeacherCounts::default()
-    };
+    let mut counts = TeacherCounts { pairs: pairs.len(), ..TeacherCounts::default() };
     let mut kept = Vec::new();
     for pair in pairs {
         let agrees = agrees(pair);
@@ -117,15 +106,10 @@ pub fn select(
             counts.pairs_dropped += 1;
             continue;
         }
-        let sides = [
-            (&pair.comparison.first, &pair.first),
-            (&pair.comparison.second, &pair.second),
-        ];
+        let sides =
+            [(&pair.comparison.first, &pair.first), (&pair.comparison.second, &pair.second)];
         for (item, judgements) in sides {
-            let request = JudgeRequest {
-                item: item.clone(),
-                task: pair.comparison.task,
-            };
+            let request = JudgeRequest { item: item.clone(), task: pair.comparison.task };
             for judgement in judgements {
                 if config.keep_if_parses && judgement.score.is_err() {
                     counts.unparsed += 1;
@@ -140,16 +124,11 @@ pub fn select(
         kept = balance(kept, config.seed, |candidate| Some(candidate.record.task));
     }
     if config.balance_scores {
-        kept = balance(kept, config.seed.wrapping_add(1), |candidate| {
-            candidate.score_key
-        });
+        kept = balance(kept, config.seed.wrapping_add(1), |candidate| candidate.score_key);
     }
     counts.balanced_away = before - kept.len();
     counts.kept = kept.len();
-    (
-        kept.into_iter().map(|candidate| candidate.record).collect(),
-        counts,
-    )
+    (kept.into_iter().map(|candidate| candidate.record).collect(), counts)
 }
 
 /// A judgement that may be kept.
@@ -168,10 +147,7 @@ fn candidate(request: &JudgeRequest, judgement: &Judgement) -> Candidate {
             task,
             judgement: judgement.text.clone(),
         },
-        score_key: judgement
-            .score
-            .ok()
-            .map(|score| (score * 1e6).round() as i64),
+        score_key: judgement.score.ok().map(|score| (score * 1e6).round() as i64),
     }
 }
 
@@ -189,10 +165,7 @@ fn agrees(pair: &TeacherPair) -> bool {
 }
 
 fn mean_score(judgements: &[Judgement]) -> Option<f64> {
-    let scores: Vec<f64> = judgements
-        .iter()
-        .filter_map(|judgement| judgement.score.ok())
-        .collect();
+    let scores: Vec<f64> = judgements.iter().filter_map(|judgement| judgement.score.ok()).collect();
     (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
 }
 
@@ -218,12 +191,7 @@ fn balance<K: Ord + Copy>(
             keep[surplus] = false;
         }
     }
-    candidates
-        .into_iter()
-        .zip(keep)
-        .filter(|(_, keep)| *keep)
-        .map(|(c, _)| c)
-        .collect()
+    candidates.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(c, _)| c).collect()
 }
 
 #[cfg(test)]
@@ -265,11 +233,7 @@ mod tests {
             task: Some(task),
             subset: None,
         };
-        TeacherPair {
-            comparison,
-            first: scores(first),
-            second: scores(second),
-        }
+        TeacherPair { comparison, first: scores(first), second: scores(second) }
     }
 
     #[test]
@@ -287,10 +251,7 @@ mod tests {
         }
         let (records, counts) = select(&pairs, &TeacherConfig::default());
         let sum = |judgements: &[Judgement]| -> f64 {
-            judgements
-                .iter()
-                .filter_map(|judgement| judgement.score.ok())
-                .sum()
+            judgements.iter().filter_map(|judgement| judgement.score.ok()).sum()
         };
         let right = pairs.iter().filter(|pair| match pair.comparison.label {
             First => sum(&pair.first) > sum(&pair.second),
@@ -323,10 +284,7 @@ mod tests {
             ..TeacherConfig::default()
         };
         assert_eq!(select(std::slice::from_ref(&wrong), &everything).0.len(), 3);
-        let parsing = TeacherConfig {
-            keep_if_parses: true,
-            ..everything
-        };
+        let parsing = TeacherConfig { keep_if_parses: true, ..everything };
         let (records, counts) = select(&[wrong], &parsing);
         assert_eq!((records.len(), counts.unparsed), (2, 1));
     }
@@ -335,22 +293,13 @@ mod tests {
     fn balancing_caps_scores_and_tasks_at_their_mean() {
         let mut pairs = vec![pair(&[8.0; 6], &[2.0], Preference::First, Task::Chat)];
         pairs.push(pair(&[8.0], &[3.0], Preference::First, Task::Math));
-        let config = TeacherConfig {
-            balance_scores: true,
-            ..TeacherConfig::default()
-        };
+        let config = TeacherConfig { balance_scores: true, ..TeacherConfig::default() };
         let (records, counts) = select(&pairs, &config);
         // 7 × 8, 1 × 2, 1 × 3: the mean is 3.
         assert_eq!((records.len(), counts.balanced_away), (5, 4));
-        let by_task = TeacherConfig {
-            balance_by_task: true,
-            ..TeacherConfig::default()
-        };
+        let by_task = TeacherConfig { balance_by_task: true, ..TeacherConfig::default() };
         let (records, _) = select(&pairs, &by_task);
-        let chats = records
-            .iter()
-            .filter(|record| record.task == Task::Chat)
-            .count();
+        let chats = records.iter().filter(|record| record.task == Task::Chat).count();
         assert_eq!((records.len(), chats), (7, 5));
         assert_eq!(select(&pairs, &config), select(&pairs, &config));
     }

@@ -28,14 +28,22 @@ impl EmbeddedCompleter<'_> {
     fn prompt(&self, request: &CompletionRequest) -> Result<Vec<u32>, CompletionError> {
         let refuse = |error: patarm_text::Error| failed(&error.to_string());
         let template = ChatTemplate::from_tokenizer(&self.tokenizer).map_err(refuse)?;
-        let options = RenderOptions { enable_thinking: Some(false), ..RenderOptions::for_generation() };
+        let options =
+            RenderOptions { enable_thinking: Some(false), ..RenderOptions::for_generation() };
         match template {
-            Some(template) => template.encode(&self.tokenizer, &request.prompt, &options).map_err(refuse),
+            Some(template) => {
+                template.encode(&self.tokenizer, &request.prompt, &options).map_err(refuse)
+            }
             None => self.tokenizer.encode_text(&request.prompt.transcript()).map_err(refuse),
         }
     }
 
-    fn generation(&self, request: &CompletionRequest, prompt: Vec<u32>, index: usize) -> GenerationRequest {
+    fn generation(
+        &self,
+        request: &CompletionRequest,
+        prompt: Vec<u32>,
+        index: usize,
+    ) -> GenerationRequest {
         let stops = request.stop.clone();
         let tokenizer = std::sync::Arc::clone(&self.tokenizer);
         let sampling = SamplingOptions {
@@ -75,7 +83,9 @@ impl Completer for EmbeddedCompleter<'_> {
         let mut submitted = std::collections::HashMap::new();
         for (index, request) in requests.iter().enumerate() {
             let outcome = self.prompt(request).and_then(|prompt| {
-                engine.submit(self.generation(request, prompt, index)).map_err(|error| match error.kind() {
+                engine.submit(self.generation(request, prompt, index)).map_err(|error| match error
+                    .kind()
+                {
                     ErrorKind::Overlong { tokens, limit } => {
                         CompletionError::Overlong { tokens: *tokens, limit: *limit }
                     }
@@ -90,12 +100,16 @@ impl Completer for EmbeddedCompleter<'_> {
             }
         }
         for generation in engine.run() {
-            let Some(&index) = submitted.get(&generation.id) else { continue };
+            let Some(&index) = submitted.get(&generation.id) else {
+                continue;
+            };
             results[index] = Ok(Completion {
                 text: self.tokenizer.decode(&generation.tokens, ControlTokens::Skip),
                 num_tokens: generation.tokens.len(),
                 truncated: generation.stop == StopReason::MaxTokens,
-                logprobs: Some(generation.logprobs.iter().map(|logprob| f64::from(*logprob)).collect()),
+                logprobs: Some(
+                    generation.logprobs.iter().map(|logprob| f64::from(*logprob)).collect(),
+                ),
             });
         }
         results

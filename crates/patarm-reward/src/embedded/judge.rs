@@ -56,9 +56,7 @@ pub struct EmbeddedJudge<'a> {
 
 impl std::fmt::Debug for EmbeddedJudge<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmbeddedJudge")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("EmbeddedJudge").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -80,11 +78,7 @@ impl EmbeddedJudge<'_> {
             temperature: self.settings.temperature,
             top_p: self.settings.top_p,
             max_tokens: self.settings.max_tokens,
-            stop: if expected {
-                StopAt::BeforeScore
-            } else {
-                StopAt::AfterScore
-            },
+            stop: if expected { StopAt::BeforeScore } else { StopAt::AfterScore },
             read_scores: expected,
         }
     }
@@ -97,11 +91,8 @@ impl EmbeddedJudge<'_> {
         if raw.score_logprobs.is_empty() || !raw.is_complete {
             return self.parsed(raw, &raw.text);
         }
-        let probabilities: Vec<f64> = raw
-            .score_logprobs
-            .iter()
-            .map(|logprob| logprob.exp())
-            .collect();
+        let probabilities: Vec<f64> =
+            raw.score_logprobs.iter().map(|logprob| logprob.exp()).collect();
         let mut draw = random::uniform(self.settings.seed, &[sequence, u64::MAX]);
         let drawn = probabilities.iter().position(|probability| {
             draw -= probability;
@@ -114,11 +105,8 @@ impl EmbeddedJudge<'_> {
         if judgement.score.is_err_and(FormatFault::is_broken_tags) || mass <= 0.0 {
             return judgement;
         }
-        let total: f64 = probabilities
-            .iter()
-            .zip(outcomes)
-            .map(|(p, outcome)| p * outcome.score)
-            .sum();
+        let total: f64 =
+            probabilities.iter().zip(outcomes).map(|(p, outcome)| p * outcome.score).sum();
         judgement.expected_score = Some(total / mass);
         judgement
     }
@@ -137,7 +125,8 @@ impl EmbeddedJudge<'_> {
         let mut results = Vec::with_capacity(splices.len());
         for chunk in splices.chunks(SPLICES_PER_FORWARD) {
             match self.score_chunk(chunk) {
-                Ok(scores) => results.extend(scores.into_iter().map(|score| score.ok_or(ItemFault::Unparsed(1)))),
+                Ok(scores) => results
+                    .extend(scores.into_iter().map(|score| score.ok_or(ItemFault::Unparsed(1)))),
                 Err(fault) => results.extend(chunk.iter().map(|_| Err(fault.clone()))),
             }
         }
@@ -146,7 +135,8 @@ impl EmbeddedJudge<'_> {
 
     fn score_chunk(&self, splices: &[Splice]) -> Result<Vec<Option<f64>>, ItemFault> {
         let refuse = |error: crate::error::Error| ItemFault::Engine(error.to_string());
-        let outcomes: Vec<&[u32]> = self.text.outcomes().iter().map(|outcome| outcome.tokens.as_slice()).collect();
+        let outcomes: Vec<&[u32]> =
+            self.text.outcomes().iter().map(|outcome| outcome.tokens.as_slice()).collect();
         let (mut tree, mut placed) = (TreeBuilder::default(), Vec::new());
         for splice in splices {
             let leaf = tree.path(&self.text.encode(&splice.item, None).map_err(refuse)?);
@@ -154,9 +144,14 @@ impl EmbeddedJudge<'_> {
             placed.push(tree.branching_completion(leaf, &tokens, &outcomes).branches);
         }
         let (forest, targets) = tree.finish();
-        let saved = self.decoder.forward(&forest, &ForwardOptions::default()).map_err(|error| fault_of(&error))?;
+        let saved = self
+            .decoder
+            .forward(&forest, &ForwardOptions::default())
+            .map_err(|error| fault_of(&error))?;
         let statistics = self.decoder.target_statistics(&saved.hidden, &targets, 1.0);
-        let probability = |branch: Range<usize>| branch.map(|n| f64::from(statistics.logprob(n))).sum::<f64>().exp();
+        let probability = |branch: Range<usize>| {
+            branch.map(|n| f64::from(statistics.logprob(n))).sum::<f64>().exp()
+        };
         let expectations = placed.into_iter().map(|branches| {
             let probabilities: Vec<f64> = branches.into_iter().map(probability).collect();
             self.expected_score(&probabilities)
@@ -167,7 +162,11 @@ impl EmbeddedJudge<'_> {
     /// Mean of the admissible scores under their renormalised probabilities.
     fn expected_score(&self, probabilities: &[f64]) -> Option<f64> {
         let mass: f64 = probabilities.iter().sum();
-        let total: f64 = probabilities.iter().zip(self.text.outcomes()).map(|(p, outcome)| p * outcome.score).sum();
+        let total: f64 = probabilities
+            .iter()
+            .zip(self.text.outcomes())
+            .map(|(p, outcome)| p * outcome.score)
+            .sum();
         (mass > 0.0).then(|| total / mass)
     }
 }
@@ -185,12 +184,7 @@ impl PointwiseJudge for EmbeddedJudge<'_> {
         let mut faults = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
             let encoded = self.text.encode(&request.item, request.task);
-            faults.push(
-                encoded
-                    .as_ref()
-                    .err()
-                    .map(|error| ItemFault::Engine(error.to_string())),
-            );
+            faults.push(encoded.as_ref().err().map(|error| ItemFault::Engine(error.to_string())));
             let prompt = encoded.unwrap_or_default();
             for vote in 0..votes {
                 calls.push(JudgeCall {
@@ -200,18 +194,10 @@ impl PointwiseJudge for EmbeddedJudge<'_> {
             }
         }
         self.observer.begin("judging", calls.len() as u64);
-        let raw = generate(
-            self.decoder,
-            self.text,
-            &calls,
-            &self.sampling(),
-            self.observer,
-        );
+        let raw = generate(self.decoder, self.text, &calls, &self.sampling(), self.observer);
         self.observer.end();
         let per_item = raw.chunks(votes.max(1)).zip(faults).enumerate();
-        per_item
-            .map(|(index, (chunk, fault))| self.collect(index * votes, chunk, fault))
-            .collect()
+        per_item.map(|(index, (chunk, fault))| self.collect(index * votes, chunk, fault)).collect()
     }
 
     fn name(&self) -> String {
@@ -242,23 +228,17 @@ impl EmbeddedJudge<'_> {
 
 fn fault_of(error: &Error) -> ItemFault {
     match error.kind() {
-        patarm_models::ErrorKind::Overlong { tokens, limit } => ItemFault::Overlong {
-            tokens: *tokens,
-            limit: *limit,
-        },
+        patarm_models::ErrorKind::Overlong { tokens, limit } => {
+            ItemFault::Overlong { tokens: *tokens, limit: *limit }
+        }
         _ => ItemFault::Engine(error.to_string()),
     }
 }
 
 impl RewardModel for EmbeddedJudge<'_> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let requests: Vec<JudgeRequest> = items
-            .iter()
-            .map(|item| JudgeRequest {
-                item: item.clone(),
-                task: None,
-            })
-            .collect();
+        let requests: Vec<JudgeRequest> =
+            items.iter().map(|item| JudgeRequest { item: item.clone(), task: None }).collect();
         let judged = self.judge(&requests, self.settings.votes.max(1));
         judged
             .into_iter()

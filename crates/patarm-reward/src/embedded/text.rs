@@ -66,14 +66,7 @@ impl JudgeText {
         let frame = chat_frame(&tokenizer)?;
         let format = template.format(mode);
         let outcomes = outcomes(&tokenizer, &format, terminator)?;
-        Ok(Self {
-            tokenizer,
-            template,
-            frame,
-            mode,
-            format,
-            outcomes,
-        })
+        Ok(Self { tokenizer, template, frame, mode, format, outcomes })
     }
 
     /// Tags and scale of a judgement.
@@ -91,14 +84,7 @@ impl JudgeText {
     /// Parses judgement text.
     #[must_use]
     pub fn parse(&self, text: &str, is_truncated: bool) -> ParsedJudgement {
-        self.format.parse(
-            text,
-            if is_truncated {
-                TextEnd::Truncated
-            } else {
-                TextEnd::Stopped
-            },
-        )
+        self.format.parse(text, if is_truncated { TextEnd::Truncated } else { TextEnd::Stopped })
     }
 
     /// The template.
@@ -132,11 +118,7 @@ impl JudgeText {
     /// When the tokenizer refuses a text.
     pub fn encode(&self, item: &Item, task: Option<Task>) -> Result<Vec<Vec<u32>>> {
         let task = task.unwrap_or_else(|| crate::task::detect_task(&item.prompt));
-        let options = PromptOptions {
-            task,
-            mode: self.mode,
-            frame: &self.frame,
-        };
+        let options = PromptOptions { task, mode: self.mode, frame: &self.frame };
         self.encode_prompt(&self.template.pointwise(item, &options))
     }
 
@@ -194,10 +176,7 @@ fn refused(error: patarm_text::Error) -> Error {
 }
 
 fn score_tags(format: &JudgeFormat) -> (String, String) {
-    (
-        format!("<{}>", format.tags.score),
-        format!("</{}>", format.tags.score),
-    )
+    (format!("<{}>", format.tags.score), format!("</{}>", format.tags.score))
 }
 
 /// What the model's chat template puts around a user turn that asks for an answer.
@@ -210,23 +189,12 @@ fn chat_frame(tokenizer: &Tokenizer) -> Result<ChatFrame> {
             after_user_before_assistant: String::new(),
         });
     };
-    let options = RenderOptions {
-        enable_thinking: Some(false),
-        ..RenderOptions::for_generation()
-    };
-    let shown = template
-        .render(&Conversation::from_user(PLACE), &options)
-        .map_err(refused)?;
+    let options = RenderOptions { enable_thinking: Some(false), ..RenderOptions::for_generation() };
+    let shown = template.render(&Conversation::from_user(PLACE), &options).map_err(refused)?;
     let (before, after) = shown.split_once(PLACE).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Template,
-            "the model's chat template does not show the user's turn",
-        )
+        Error::new(ErrorKind::Template, "the model's chat template does not show the user's turn")
     })?;
-    Ok(ChatFrame {
-        before_user: before.to_owned(),
-        after_user_before_assistant: after.to_owned(),
-    })
+    Ok(ChatFrame { before_user: before.to_owned(), after_user_before_assistant: after.to_owned() })
 }
 
 fn outcomes(
@@ -256,6 +224,5 @@ fn integer_scores(scale: &ScoreScale) -> Vec<(String, f64)> {
         return Vec::new();
     }
     let each = scale.min.ceil() as i64..=scale.max.floor() as i64;
-    each.map(|score| (score.to_string(), score as f64))
-        .collect()
+    each.map(|score| (score.to_string(), score as f64)).collect()
 }

@@ -29,19 +29,12 @@ impl OpenAiTarget {
             let message = format!("{what}: write openai:http://HOST:PORT/v1#MODEL");
             Error::new(ErrorKind::Engine, message)
         };
-        let address = name
-            .strip_prefix("openai:")
-            .ok_or_else(|| wrong("no remote model"))?;
+        let address = name.strip_prefix("openai:").ok_or_else(|| wrong("no remote model"))?;
         let (base, model) = address.split_once('#').ok_or_else(|| wrong("no #MODEL"))?;
         let base = base.trim_end_matches('/');
-        let host = ["http://", "https://"]
-            .iter()
-            .find_map(|scheme| base.strip_prefix(scheme));
+        let host = ["http://", "https://"].iter().find_map(|scheme| base.strip_prefix(scheme));
         let host = host.ok_or_else(|| wrong("no http:// or https:// address"))?;
-        let has_user = host
-            .split('/')
-            .next()
-            .is_some_and(|authority| authority.contains('@'));
+        let has_user = host.split('/').next().is_some_and(|authority| authority.contains('@'));
         let printable = |text: &str| text.bytes().all(|byte| (0x21..0x7f).contains(&byte));
         if host.is_empty() || host.starts_with('/') || !printable(base) {
             return Err(wrong("the address has no host, or blanks"));
@@ -52,10 +45,7 @@ impl OpenAiTarget {
         if model.is_empty() || model.chars().any(char::is_control) {
             return Err(wrong("the model has no name"));
         }
-        Ok(Self {
-            base_url: base.to_owned(),
-            model: model.to_owned(),
-        })
+        Ok(Self { base_url: base.to_owned(), model: model.to_owned() })
     }
 
     pub(super) fn chat_completions_url(&self) -> String {
@@ -78,14 +68,8 @@ mod tests {
         let target = OpenAiTarget::parse("openai:http://localhost:8000/v1/#org/model").unwrap();
         assert_eq!(target.base_url, "http://localhost:8000/v1");
         assert_eq!(target.model, "org/model");
-        assert_eq!(
-            target.chat_completions_url(),
-            "http://localhost:8000/v1/chat/completions"
-        );
-        assert_eq!(
-            target.to_string(),
-            "openai:http://localhost:8000/v1#org/model"
-        );
+        assert_eq!(target.chat_completions_url(), "http://localhost:8000/v1/chat/completions");
+        assert_eq!(target.to_string(), "openai:http://localhost:8000/v1#org/model");
         assert!(OpenAiTarget::is_remote("openai:x") && !OpenAiTarget::is_remote("gpt"));
         for wrong in [
             "http://localhost#m",

@@ -74,11 +74,7 @@ fn serve(
     let (status, headers, body) = match script(&prompt, time) {
         Reply::Say(text) => {
             let message = serde_json::json!({ "message": { "content": text } });
-            (
-                "200 OK",
-                "",
-                serde_json::json!({ "choices": [message] }).to_string(),
-            )
+            ("200 OK", "", serde_json::json!({ "choices": [message] }).to_string())
         }
         Reply::Raw(status, headers, body) => (status, headers, body.to_owned()),
         Reply::Silence => {
@@ -119,10 +115,7 @@ fn read_request(stream: &TcpStream) -> Option<(String, String)> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    Some((
-        json["messages"][0]["content"].as_str()?.to_owned(),
-        authorization,
-    ))
+    Some((json["messages"][0]["content"].as_str()?.to_owned(), authorization))
 }
 
 /// Adds up what it was asked to sleep.
@@ -155,18 +148,8 @@ fn request(prompt: &str) -> CompletionRequest {
 }
 
 fn config() -> OpenAiConfig {
-    let retry = RetryConfig {
-        max_attempts: 3,
-        base_pause_s: 1.0,
-        max_pause_s: 60.0,
-        seed: 0,
-    };
-    OpenAiConfig {
-        concurrency: 4,
-        timeout_s: 10.0,
-        retry,
-        ..OpenAiConfig::default()
-    }
+    let retry = RetryConfig { max_attempts: 3, base_pause_s: 1.0, max_pause_s: 60.0, seed: 0 };
+    OpenAiConfig { concurrency: 4, timeout_s: 10.0, retry, ..OpenAiConfig::default() }
 }
 
 fn text(result: &CompletionResult) -> &str {
@@ -175,9 +158,7 @@ fn text(result: &CompletionResult) -> &str {
 
 fn failure(result: &CompletionResult) -> (usize, &str) {
     match result {
-        Err(CompletionError::Failed {
-            attempts, message, ..
-        }) => (*attempts, message),
+        Err(CompletionError::Failed { attempts, message, .. }) => (*attempts, message),
         other => panic!("{other:?}"),
     }
 }
@@ -191,15 +172,8 @@ fn too_many_requests_then_an_answer() {
     let clock = Arc::new(FakeClock::default());
     let results = server.completer(config(), &clock).complete(&[request("a")]);
     assert_eq!(text(&results[0]), "fine");
-    assert_eq!(
-        clock.slept(),
-        Duration::from_secs(7),
-        "what the server asked for"
-    );
-    assert_eq!(
-        server.seen.lock().unwrap()["a"],
-        ["Bearer sesame", "Bearer sesame"]
-    );
+    assert_eq!(clock.slept(), Duration::from_secs(7), "what the server asked for");
+    assert_eq!(server.seen.lock().unwrap()["a"], ["Bearer sesame", "Bearer sesame"]);
 }
 
 #[test]
@@ -207,21 +181,14 @@ fn failures_that_pass_are_tried_until_attempts_run_out() {
     let server = Server::start(|prompt, time| match (prompt, time) {
         ("recovers", 3) => Reply::Say("at last".into()),
         ("recovers", 1) => Reply::Raw("500 Internal Server Error", "", ""),
-        _ => Reply::Raw(
-            "503 Service Unavailable",
-            "",
-            r#"{"error":{"message":"loading"}}"#,
-        ),
+        _ => Reply::Raw("503 Service Unavailable", "", r#"{"error":{"message":"loading"}}"#),
     });
     let clock = Arc::new(FakeClock::default());
     let completer = server.completer(config(), &clock);
     let results = completer.complete(&[request("recovers"), request("never")]);
     assert_eq!(text(&results[0]), "at last");
     assert_eq!(failure(&results[1]), (3, "status 503: loading"));
-    assert_eq!(
-        (server.times_asked("recovers"), server.times_asked("never")),
-        (3, 3)
-    );
+    assert_eq!((server.times_asked("recovers"), server.times_asked("never")), (3, 3));
     // Two requests paused twice each: at least half of 1 s and of 2 s.
     let slept = clock.slept().as_secs_f64();
     assert!((3.0..=6.0).contains(&slept), "{slept}");
@@ -231,11 +198,7 @@ fn failures_that_pass_are_tried_until_attempts_run_out() {
 fn failures_that_do_not_pass_are_final() {
     let server = Server::start(|prompt, _| match prompt {
         "key" => Reply::Raw("401 Unauthorized", "", r#"{"error":"no such key"}"#),
-        "moved" => Reply::Raw(
-            "307 Temporary Redirect",
-            "location: http://127.0.0.1:1/\r\n",
-            "",
-        ),
+        "moved" => Reply::Raw("307 Temporary Redirect", "location: http://127.0.0.1:1/\r\n", ""),
         _ => Reply::Raw("400 Bad Request", "", r#"{"error":{"message":"too long"}}"#),
     });
     let clock = Arc::new(FakeClock::default());
@@ -257,13 +220,7 @@ fn silence_hang_ups_and_nonsense_are_tried_again() {
         _ => Reply::Say(format!("{prompt} over")),
     });
     let clock = Arc::new(FakeClock::default());
-    let completer = server.completer(
-        OpenAiConfig {
-            timeout_s: 1.0,
-            ..config()
-        },
-        &clock,
-    );
+    let completer = server.completer(OpenAiConfig { timeout_s: 1.0, ..config() }, &clock);
     let prompts = ["silence", "hang up", "html", "empty"].map(request);
     let results = completer.complete(&prompts);
     assert_eq!(text(&results[0]), "silence over");
@@ -279,9 +236,7 @@ fn nobody_listening_is_a_failure_of_each_request() {
     drop(listener);
     let target = OpenAiTarget::parse(&format!("openai:http://{address}/v1#m")).unwrap();
     let clock = Arc::new(FakeClock::default());
-    let completer = OpenAiCompleter::new(target, config(), None)
-        .unwrap()
-        .with_clock(clock);
+    let completer = OpenAiCompleter::new(target, config(), None).unwrap().with_clock(clock);
     let results = completer.complete(&[request("a"), request("b")]);
     assert!(results.iter().all(|result| failure(result).0 == 3));
 }
@@ -290,15 +245,9 @@ fn nobody_listening_is_a_failure_of_each_request() {
 fn an_endless_answer_is_cut() {
     let server = Server::start(|_, _| Reply::Say("x".repeat(100_000)));
     let clock = Arc::new(FakeClock::default());
-    let small = OpenAiConfig {
-        max_response_bytes: 1000,
-        ..config()
-    };
+    let small = OpenAiConfig { max_response_bytes: 1000, ..config() };
     let results = server.completer(small, &clock).complete(&[request("a")]);
-    assert_eq!(
-        failure(&results[0]),
-        (1, "the answer is longer than 1000 bytes")
-    );
+    assert_eq!(failure(&results[0]), (1, "the answer is longer than 1000 bytes"));
 }
 
 /// Every prompt fails once with some chance and answers come back in any order; still
@@ -342,13 +291,7 @@ fn no_more_requests_are_under_way_than_allowed() {
         Reply::Say(String::new())
     });
     let clock = Arc::new(FakeClock::default());
-    let completer = server.completer(
-        OpenAiConfig {
-            concurrency: 3,
-            ..config()
-        },
-        &clock,
-    );
+    let completer = server.completer(OpenAiConfig { concurrency: 3, ..config() }, &clock);
     let requests: Vec<_> = (0..12).map(|i| request(&i.to_string())).collect();
     assert!(completer.complete(&requests).iter().all(std::result::Result::is_ok));
     assert!((2..=3).contains(&most.load(Ordering::SeqCst)));
@@ -377,13 +320,7 @@ fn an_interruption_ends_the_wait_and_all_that_follows() {
     let server = Server::start(|_, _| Reply::Raw("503 Service Unavailable", "", ""));
     let stop = Arc::new(AtomicBool::new(false));
     let completer = server
-        .completer(
-            OpenAiConfig {
-                concurrency: 1,
-                ..config()
-            },
-            &Arc::default(),
-        )
+        .completer(OpenAiConfig { concurrency: 1, ..config() }, &Arc::default())
         .with_clock(Arc::new(StopWhenSlept(stop.clone())))
         .with_observer(Arc::new(StopWhenSlept(stop)));
     let results = completer.complete(&[request("a"), request("b")]);
@@ -398,18 +335,9 @@ fn the_key_is_never_shown_and_settings_are_checked() {
     assert!(!format!("{completer:?}").contains("sesame"));
     assert_eq!(completer.name(), "openai:http://127.0.0.1:1/v1#m");
     let with = |config| OpenAiCompleter::new(target.clone(), config, None).is_err();
-    assert!(with(OpenAiConfig {
-        concurrency: 0,
-        ..config()
-    }));
-    assert!(with(OpenAiConfig {
-        timeout_s: 0.0,
-        ..config()
-    }));
-    assert!(with(OpenAiConfig {
-        proxy: "::".into(),
-        ..config()
-    }));
+    assert!(with(OpenAiConfig { concurrency: 0, ..config() }));
+    assert!(with(OpenAiConfig { timeout_s: 0.0, ..config() }));
+    assert!(with(OpenAiConfig { proxy: "::".into(), ..config() }));
     let key = Some("a\r\nx-evil: 1".to_owned());
     assert!(OpenAiCompleter::new(target, config(), key).is_err());
 }

@@ -16,10 +16,7 @@ pub(super) enum Attempt {
     /// An answer.
     Done(Answer),
     /// A failure that may pass.
-    Passing {
-        message: String,
-        retry_after: Option<Duration>,
-    },
+    Passing { message: String, retry_after: Option<Duration> },
     /// A failure that will not pass.
     Refused(String),
 }
@@ -120,15 +117,11 @@ pub(super) fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) 
     match status {
         200..=299 => match parse(body) {
             Ok(answer) => Attempt::Done(answer),
-            Err(message) => Attempt::Passing {
-                message,
-                retry_after,
-            },
+            Err(message) => Attempt::Passing { message, retry_after },
         },
-        408 | 409 | 425 | 429 | 500..=599 => Attempt::Passing {
-            message: status_message(status, body),
-            retry_after,
-        },
+        408 | 409 | 425 | 429 | 500..=599 => {
+            Attempt::Passing { message: status_message(status, body), retry_after }
+        }
         _ => Attempt::Refused(status_message(status, body)),
     }
 }
@@ -142,21 +135,14 @@ pub(super) fn transport(error: &ureq::Error) -> Attempt {
         | ureq::Error::InvalidProxyUrl
         | ureq::Error::RequireHttpsOnly(_)
         | ureq::Error::TlsRequired => Attempt::Refused(message),
-        _ => Attempt::Passing {
-            message,
-            retry_after: None,
-        },
+        _ => Attempt::Passing { message, retry_after: None },
     }
 }
 
 fn parse(body: &[u8]) -> Result<Answer, String> {
     let answer: WireAnswer = serde_json::from_slice(body)
         .map_err(|error| shorten(&format!("the answer is no chat completion: {error}")))?;
-    let choice = answer
-        .choices
-        .into_iter()
-        .next()
-        .ok_or("the answer holds no choice")?;
+    let choice = answer.choices.into_iter().next().ok_or("the answer holds no choice")?;
     let logprobs: Option<Vec<f64>> = choice
         .logprobs
         .and_then(|logprobs| logprobs.content)
@@ -164,9 +150,7 @@ fn parse(body: &[u8]) -> Result<Answer, String> {
     let counted = logprobs.as_ref().map_or(0, Vec::len);
     Ok(Answer {
         text: choice.message.content.unwrap_or_default(),
-        num_tokens: answer
-            .usage
-            .map_or(counted, |usage| usage.completion_tokens),
+        num_tokens: answer.usage.map_or(counted, |usage| usage.completion_tokens),
         truncated: choice.finish_reason.as_deref() == Some("length"),
         logprobs,
     })
@@ -177,11 +161,7 @@ fn status_message(status: u16, body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let words = json.as_ref().and_then(|json| {
         let error = json.get("error").unwrap_or(json);
-        error
-            .get("message")
-            .or(Some(error))
-            .and_then(Value::as_str)
-            .map(str::to_owned)
+        error.get("message").or(Some(error)).and_then(Value::as_str).map(str::to_owned)
     });
     let words = words.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     shorten(format!("status {status}: {}", words.trim()).trim_end_matches([':', ' ']))
@@ -190,10 +170,7 @@ fn status_message(status: u16, body: &[u8]) -> String {
 /// One printable line of bounded length.
 fn shorten(text: &str) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars()
-        .take(MAX_MESSAGE_CHARS)
-        .map(printable)
-        .collect()
+    text.chars().take(MAX_MESSAGE_CHARS).map(printable).collect()
 }
 
 #[cfg(test)]
@@ -223,15 +200,9 @@ mod tests {
             "seed": 0x7fff_ffff, "stream": false,
         });
         assert_eq!(body, expected);
-        let with = CompletionRequest {
-            stop: vec!["</s>".into()],
-            ..request()
-        };
+        let with = CompletionRequest { stop: vec!["</s>".into()], ..request() };
         let body: Value = serde_json::from_slice(&request_body("m", &with, true)).unwrap();
-        assert_eq!(
-            (&body["stop"], &body["logprobs"]),
-            (&json!(["</s>"]), &json!(true))
-        );
+        assert_eq!((&body["stop"], &body["logprobs"]), (&json!(["</s>"]), &json!(true)));
     }
 
     #[test]
@@ -246,18 +217,10 @@ mod tests {
         });
         let answer = parse(body.to_string().as_bytes()).unwrap();
         let logprobs = Some(vec![-0.5, -1.0]);
-        let expected = Answer {
-            text: "fine".into(),
-            num_tokens: 2,
-            truncated: true,
-            logprobs,
-        };
+        let expected = Answer { text: "fine".into(), num_tokens: 2, truncated: true, logprobs };
         assert_eq!(answer, expected);
         let bare = parse(br#"{"choices":[{"message":{"content":null}}]}"#).unwrap();
-        assert_eq!(
-            (bare.text.as_str(), bare.num_tokens, bare.truncated),
-            ("", 0, false)
-        );
+        assert_eq!((bare.text.as_str(), bare.num_tokens, bare.truncated), ("", 0, false));
         assert!(parse(br#"{"choices":[]}"#).is_err());
         assert!(parse(b"<html>").is_err());
     }
@@ -266,14 +229,8 @@ mod tests {
     fn messages_of_failures() {
         let openai = status_message(400, br#"{"error":{"message":"too long"}}"#);
         assert_eq!(openai, "status 400: too long");
-        assert_eq!(
-            status_message(401, br#"{"error":"no key"}"#),
-            "status 401: no key"
-        );
-        assert_eq!(
-            status_message(404, br#"{"message":"no model"}"#),
-            "status 404: no model"
-        );
+        assert_eq!(status_message(401, br#"{"error":"no key"}"#), "status 401: no key");
+        assert_eq!(status_message(404, br#"{"message":"no model"}"#), "status 404: no model");
         assert_eq!(status_message(502, b""), "status 502");
         let long = status_message(500, "x\n\u{1b}[31m".repeat(500).as_bytes());
         assert!(long.chars().count() <= MAX_MESSAGE_CHARS && !long.contains(['\n', '\u{1b}']));

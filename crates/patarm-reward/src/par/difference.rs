@@ -52,17 +52,11 @@ impl Scores {
             let count = i128::try_from(self.count).ok()?;
             let scaled = i128::from(sign) * (count * units(score)? - self.exact_sum?);
             let limit = count * units(threshold)?;
-            Some(Difference {
-                positive: scaled > 0,
-                large: scaled > limit,
-            })
+            Some(Difference { positive: scaled > 0, large: scaled > limit })
         };
         let rounded = || {
             let delta = f64::from(sign) * (score - mean);
-            Difference {
-                positive: delta > 0.0,
-                large: delta > threshold,
-            }
+            Difference { positive: delta > 0.0, large: delta > threshold }
         };
         Some(exact().unwrap_or_else(rounded))
     }

@@ -69,10 +69,7 @@ const GOLDENS: [Golden; 7] = [
         rejected: &[6, 6, 3, BAD],
         means: (Some(6.25), Some(5.0)),
         rewards: (&[1.4, 1.2, 0.0, 0.0], &[1.2, 1.2, 1.4, -1.0]),
-        z: (
-            &[0.9934, 0.7285, -0.8609, -0.8609],
-            &[0.4397, 0.4397, 0.6155, -1.4948],
-        ),
+        z: (&[0.9934, 0.7285, -0.8609, -0.8609], &[0.4397, 0.4397, 0.6155, -1.4948]),
     },
     Golden {
         chosen: &[8, 5, BAD, 9],
@@ -86,51 +83,23 @@ const GOLDENS: [Golden; 7] = [
 fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (a, e) in actual.iter().zip(expected) {
-        assert!(
-            (a - e).abs() <= tolerance,
-            "{what}: {actual:?} against {expected:?}"
-        );
+        assert!((a - e).abs() <= tolerance, "{what}: {actual:?} against {expected:?}");
     }
 }
 
 #[test]
 fn golden_examples() {
-    let z_score = AdvantageConfig {
-        std_normalise: true,
-        ddof: 1,
-        eps: 0.0,
-        eps_place: EpsPlace::Outside,
-    };
+    let z_score =
+        AdvantageConfig { std_normalise: true, ddof: 1, eps: 0.0, eps_place: EpsPlace::Outside };
     for (number, golden) in (1..).zip(&GOLDENS) {
-        let outcome = par(
-            &scores(golden.chosen),
-            &scores(golden.rejected),
-            &ParConfig::default(),
-        );
+        let outcome = par(&scores(golden.chosen), &scores(golden.rejected), &ParConfig::default());
         for (side, mean, rewards, z, name) in [
-            (
-                &outcome.chosen,
-                golden.means.0,
-                golden.rewards.0,
-                golden.z.0,
-                "chosen",
-            ),
-            (
-                &outcome.rejected,
-                golden.means.1,
-                golden.rewards.1,
-                golden.z.1,
-                "rejected",
-            ),
+            (&outcome.chosen, golden.means.0, golden.rewards.0, golden.z.0, "chosen"),
+            (&outcome.rejected, golden.means.1, golden.rewards.1, golden.z.1, "rejected"),
         ] {
             let what = format!("example {number}, {name}");
             assert_eq!(side.mean.is_some(), mean.is_some(), "{what}");
-            assert_close(
-                &[side.mean.unwrap_or(0.0)],
-                &[mean.unwrap_or(0.0)],
-                1e-12,
-                &what,
-            );
+            assert_close(&[side.mean.unwrap_or(0.0)], &[mean.unwrap_or(0.0)], 1e-12, &what);
             assert_close(&side.totals(), rewards, 1e-12, &what);
             let advantages = group_advantages(&side.totals(), &side.mask, &z_score);
             assert_close(&advantages.values, z, 5e-5, &what);
@@ -141,10 +110,7 @@ fn golden_examples() {
 
 #[test]
 fn golden_examples_with_constant_f() {
-    let config = ParConfig {
-        f: Grade::constant(),
-        ..ParConfig::default()
-    };
+    let config = ParConfig { f: Grade::constant(), ..ParConfig::default() };
     let first = par(&scores(&[8, 6]), &scores(&[5, 7]), &config);
     assert_eq!(first.chosen.totals(), [1.3, 0.0]);
     assert_eq!(first.rejected.totals(), [1.3, 0.0]);
@@ -155,44 +121,26 @@ fn golden_examples_with_constant_f() {
 
 #[test]
 fn broken_tags_score_used_or_ignored() {
-    let broken = ParScore {
-        score: Err(FormatFault::TagOrder),
-        readable: Some(9.0),
-    };
+    let broken = ParScore { score: Err(FormatFault::TagOrder), readable: Some(9.0) };
     let chosen = [broken, ParScore::valid(4.0)];
     let rejected = scores(&[5]);
     let ignore = par(&chosen, &rejected, &ParConfig::default());
     assert_eq!(ignore.chosen.totals(), [-1.5, 0.0]);
     assert_eq!(ignore.chosen.mean, Some(4.0));
     assert_eq!(ignore.rejected.totals(), [0.0]);
-    let config = ParConfig {
-        broken_tags_score: BrokenTagsScore::Use,
-        ..ParConfig::default()
-    };
+    let config = ParConfig { broken_tags_score: BrokenTagsScore::Use, ..ParConfig::default() };
     let used = par(&chosen, &rejected, &config);
     assert_close(&used.chosen.totals(), &[1.4 - 1.5, 0.0], 1e-12, "use");
     assert_eq!(used.chosen.mean, Some(6.5));
     assert_eq!(used.rejected.totals(), [1.2]);
-    let replace = ParConfig {
-        format_combine: FormatCombine::Replace,
-        ..config
-    };
-    assert_eq!(
-        par(&chosen, &rejected, &replace).chosen.totals(),
-        [-1.5, 0.0]
-    );
+    let replace = ParConfig { format_combine: FormatCombine::Replace, ..config };
+    assert_eq!(par(&chosen, &rejected, &replace).chosen.totals(), [-1.5, 0.0]);
 }
 
 #[test]
 fn a_bad_score_is_never_used_even_when_readable() {
-    let config = ParConfig {
-        broken_tags_score: BrokenTagsScore::Use,
-        ..ParConfig::default()
-    };
-    let out_of_range = ParScore {
-        score: Err(FormatFault::ScoreOutOfRange),
-        readable: Some(11.0),
-    };
+    let config = ParConfig { broken_tags_score: BrokenTagsScore::Use, ..ParConfig::default() };
+    let out_of_range = ParScore { score: Err(FormatFault::ScoreOutOfRange), readable: Some(11.0) };
     let outcome = par(&[out_of_range], &scores(&[5]), &config);
     assert!(outcome.empty_side);
     assert_eq!(outcome.chosen.totals(), [-1.0]);
@@ -202,14 +150,7 @@ fn a_bad_score_is_never_used_even_when_readable() {
 fn empty_side_policies() {
     let (chosen, rejected) = (scores(&[8, 5, BAD, 9]), scores(&[BAD; 4]));
     let with = |on_empty_side| {
-        par(
-            &chosen,
-            &rejected,
-            &ParConfig {
-                on_empty_side,
-                ..ParConfig::default()
-            },
-        )
+        par(&chosen, &rejected, &ParConfig { on_empty_side, ..ParConfig::default() })
     };
     let failed = with(OnEmptySide::FailPair);
     assert_eq!(failed.chosen.totals(), [-1.0; 4]);
@@ -227,64 +168,28 @@ fn empty_side_policies() {
 fn configuration_reads_and_refuses() {
     let config: ParConfig =
         toml::from_str("on_empty_side = \"drop_pair\"\n[f.graded]\nthreshold = 1.0\n").unwrap();
-    assert_eq!(
-        config.f,
-        Grade::Graded {
-            threshold: 1.0,
-            low: 1.2,
-            high: 1.4
-        }
-    );
+    assert_eq!(config.f, Grade::Graded { threshold: 1.0, low: 1.2, high: 1.4 });
     assert!(config.validate().is_ok());
     assert!(toml::from_str::<ParConfig>("formatt = 1").is_err());
     assert!(toml::from_str::<ParConfig>("[f.graded]\nlimit = 1").is_err());
     let text = toml::to_string(&ParConfig::default()).unwrap();
-    assert_eq!(
-        toml::from_str::<ParConfig>(&text).unwrap(),
-        ParConfig::default()
-    );
-    let bad = ParConfig {
-        format_bad_score: f64::NAN,
-        ..config
-    };
-    assert!(
-        bad.validate()
-            .unwrap_err()
-            .to_string()
-            .starts_with("format_bad_score = NaN")
-    );
-    let inverted = Grade::Graded {
-        threshold: 2.0,
-        low: 1.4,
-        high: 1.2,
-    };
-    assert!(
-        ParConfig {
-            f: inverted,
-            ..config
-        }
-        .validate()
-        .is_err()
-    );
+    assert_eq!(toml::from_str::<ParConfig>(&text).unwrap(), ParConfig::default());
+    let bad = ParConfig { format_bad_score: f64::NAN, ..config };
+    assert!(bad.validate().unwrap_err().to_string().starts_with("format_bad_score = NaN"));
+    let inverted = Grade::Graded { threshold: 2.0, low: 1.4, high: 1.2 };
+    assert!(ParConfig { f: inverted, ..config }.validate().is_err());
 }
 
 #[test]
 fn both_rows_of_a_pair_must_be_rewarded_as_two_groups() {
-    let outcome = par(
-        &scores(&[9, 8, 6, BAD]),
-        &scores(&[5, 7, 3, 4]),
-        &ParConfig::default(),
-    );
+    let outcome = par(&scores(&[9, 8, 6, BAD]), &scores(&[5, 7, 3, 4]), &ParConfig::default());
     let config = AdvantageConfig::default();
     let sum = |values: &[f64]| values.iter().sum::<f64>();
     let apart = group_advantages(&outcome.chosen.totals(), &[true; 4], &config);
     assert!(sum(&apart.values).abs() < 1e-9);
     let together: Vec<f64> = [outcome.chosen.totals(), outcome.rejected.totals()].concat();
     let merged = group_advantages(&together, &[true; 8], &config);
-    assert!(
-        sum(&merged.values[..4]).abs() > 0.1,
-        "merged groups do not sum to zero by side"
-    );
+    assert!(sum(&merged.values[..4]).abs() > 0.1, "merged groups do not sum to zero by side");
 }
 
 fn score_list() -> impl Strategy<Value = Vec<ParScore>> {
@@ -302,13 +207,7 @@ fn grade() -> impl Strategy<Value = Grade> {
 }
 
 fn map(scores: &[ParScore], f: impl Fn(f64) -> f64) -> Vec<ParScore> {
-    scores
-        .iter()
-        .map(|score| ParScore {
-            score: score.score.map(&f),
-            ..*score
-        })
-        .collect()
+    scores.iter().map(|score| ParScore { score: score.score.map(&f), ..*score }).collect()
 }
 
 fn pars(side: &ParSide) -> Vec<f64> {

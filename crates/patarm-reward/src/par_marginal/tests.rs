@@ -12,24 +12,15 @@ fn read(pairs: &[(usize, f64)]) -> MarginalRollout {
     for &(score, p) in pairs {
         probabilities[score - 1] = p;
     }
-    MarginalRollout::Read {
-        probabilities,
-        fault: None,
-    }
+    MarginalRollout::Read { probabilities, fault: None }
 }
 
 fn close(actual: f64, expected: f64) {
-    assert!(
-        (actual - expected).abs() < 1e-9,
-        "{actual} against {expected}"
-    );
+    assert!((actual - expected).abs() < 1e-9, "{actual} against {expected}");
 }
 
 fn exact() -> MarginalConfig {
-    MarginalConfig {
-        eps: 0.0,
-        ..MarginalConfig::default()
-    }
+    MarginalConfig { eps: 0.0, ..MarginalConfig::default() }
 }
 
 /// Chosen: (8: ½, 4: ½) and 6 with certainty; rejected: 5 with certainty and
@@ -43,14 +34,8 @@ fn values_by_hand() {
     let outcome = par_marginal(&GRID, &chosen, &rejected, &exact()).unwrap();
     close(outcome.chosen.mean.unwrap(), 6.0);
     close(outcome.rejected.mean.unwrap(), 16.0 / 3.0);
-    assert_eq!(
-        outcome.chosen.score_rewards,
-        [0.0, 0.0, 0.0, 0.0, 0.0, 1.2, 1.2, 1.4, 1.4]
-    );
-    assert_eq!(
-        outcome.rejected.score_rewards,
-        [1.4, 1.4, 1.4, 1.2, 1.2, 0.0, 0.0, 0.0, 0.0]
-    );
+    assert_eq!(outcome.chosen.score_rewards, [0.0, 0.0, 0.0, 0.0, 0.0, 1.2, 1.2, 1.4, 1.4]);
+    assert_eq!(outcome.rejected.score_rewards, [1.4, 1.4, 1.4, 1.2, 1.2, 0.0, 0.0, 0.0, 0.0]);
 
     // J chosen = 0.7, 1.2; J̄ = 0.95; σ² = ½(½·0.45² + ½·0.95² + 0.25²) = 0.3075.
     let c = &outcome.chosen;
@@ -77,10 +62,7 @@ fn values_by_hand() {
 #[test]
 fn without_normalisation_advantages_are_centred_rewards() {
     let chosen = [read(&[(8, 0.5), (4, 0.5)]), read(&[(6, 1.0)])];
-    let config = MarginalConfig {
-        std_normalise: false,
-        ..MarginalConfig::default()
-    };
+    let config = MarginalConfig { std_normalise: false, ..MarginalConfig::default() };
     let outcome = par_marginal(&GRID, &chosen, &[read(&[(5, 1.0)])], &config).unwrap();
     close(outcome.chosen.rollouts[0].prefix_advantage, -0.25);
     close(outcome.chosen.rollouts[1].prefix_advantage, 0.25);
@@ -89,10 +71,7 @@ fn without_normalisation_advantages_are_centred_rewards() {
 
 #[test]
 fn broken_judgements_enter_with_their_penalty() {
-    let chosen = [
-        read(&[(8, 1.0)]),
-        MarginalRollout::Broken(FormatFault::MissingTag),
-    ];
+    let chosen = [read(&[(8, 1.0)]), MarginalRollout::Broken(FormatFault::MissingTag)];
     let rejected = [read(&[(5, 1.0)])];
     let outcome = par_marginal(&GRID, &chosen, &rejected, &exact()).unwrap();
     let side = &outcome.chosen;
@@ -110,29 +89,13 @@ fn broken_judgements_enter_with_their_penalty() {
 #[test]
 fn the_sampled_ending_moves_only_the_tokens_after_the_score() {
     let with = |fault| {
-        let MarginalRollout::Read { probabilities, .. } = read(&[(8, 0.9)]) else {
-            unreachable!()
-        };
-        let chosen = [
-            MarginalRollout::Read {
-                probabilities,
-                fault,
-            },
-            read(&[(6, 1.0)]),
-        ];
-        par_marginal(&GRID, &chosen, &[read(&[(5, 1.0)])], &exact())
-            .unwrap()
-            .chosen
+        let MarginalRollout::Read { probabilities, .. } = read(&[(8, 0.9)]) else { unreachable!() };
+        let chosen = [MarginalRollout::Read { probabilities, fault }, read(&[(6, 1.0)])];
+        par_marginal(&GRID, &chosen, &[read(&[(5, 1.0)])], &exact()).unwrap().chosen
     };
     let (fine, bad) = (with(None), with(Some(FormatFault::ScoreAbsent)));
-    close(
-        fine.rollouts[0].prefix_advantage,
-        bad.rollouts[0].prefix_advantage,
-    );
-    assert_eq!(
-        fine.rollouts[0].score_advantages,
-        bad.rollouts[0].score_advantages
-    );
+    close(fine.rollouts[0].prefix_advantage, bad.rollouts[0].prefix_advantage);
+    assert_eq!(fine.rollouts[0].score_advantages, bad.rollouts[0].score_advantages);
     close(fine.rollouts[0].suffix_advantage, 0.0);
     assert!(bad.rollouts[0].suffix_advantage < 0.0 && bad.rollouts[1].suffix_advantage > 0.0);
 }
@@ -142,17 +105,8 @@ fn empty_sides_follow_the_policy() {
     let chosen = [read(&[(8, 0.5), (2, 0.5)]), read(&[(3, 0.8)])];
     let rejected = [MarginalRollout::Broken(FormatFault::TagOrder), read(&[])];
     let with = |on_empty_side| {
-        let par = ParConfig {
-            on_empty_side,
-            ..ParConfig::default()
-        };
-        par_marginal(
-            &GRID,
-            &chosen,
-            &rejected,
-            &MarginalConfig { par, ..exact() },
-        )
-        .unwrap()
+        let par = ParConfig { on_empty_side, ..ParConfig::default() };
+        par_marginal(&GRID, &chosen, &rejected, &MarginalConfig { par, ..exact() }).unwrap()
     };
     let zero = with(OnEmptySide::Zero);
     assert!(zero.empty_side && zero.rejected.mean.is_none());
@@ -163,10 +117,7 @@ fn empty_sides_follow_the_policy() {
     let failed = with(OnEmptySide::FailPair);
     assert_eq!(failed.chosen.score_rewards, [-1.0; 9]);
     let dropped = with(OnEmptySide::DropPair);
-    assert_eq!(
-        (dropped.chosen.mask, dropped.rejected.mask),
-        (vec![false; 2], vec![false; 2])
-    );
+    assert_eq!((dropped.chosen.mask, dropped.rejected.mask), (vec![false; 2], vec![false; 2]));
     let none = par_marginal(&GRID, &[], &[], &exact()).unwrap();
     assert!(none.empty_side && none.chosen.expected_reward.is_none());
 }
@@ -194,14 +145,8 @@ fn ties_survive_the_rounding_of_expectations() {
     let rejected = [read(&[(2, third), (4, third), (9, third)])];
     let chosen = [read(&[(5, 0.1), (4, 0.45), (6, 0.45)])];
     let outcome = par_marginal(&GRID, &chosen, &rejected, &exact()).unwrap();
-    assert_eq!(
-        outcome.chosen.score_rewards[4], 0.0,
-        "5 against a mean of 5"
-    );
-    assert_eq!(
-        outcome.chosen.score_rewards[6], 1.2,
-        "7 is exactly the threshold above 5"
-    );
+    assert_eq!(outcome.chosen.score_rewards[4], 0.0, "5 against a mean of 5");
+    assert_eq!(outcome.chosen.score_rewards[6], 1.2, "7 is exactly the threshold above 5");
     assert_eq!(outcome.rejected.score_rewards[4], 0.0);
     assert_eq!(outcome.rejected.score_rewards[2], 1.2);
 }
@@ -209,12 +154,7 @@ fn ties_survive_the_rounding_of_expectations() {
 #[test]
 fn numbers_that_do_not_fit_are_refused() {
     let fine = [read(&[(5, 1.0)])];
-    let rollout = |probabilities| {
-        [MarginalRollout::Read {
-            probabilities,
-            fault: None,
-        }]
-    };
+    let rollout = |probabilities| [MarginalRollout::Read { probabilities, fault: None }];
     for bad in [vec![1.0], vec![-0.1; 9], vec![0.2; 9], vec![f64::NAN; 9]] {
         assert!(par_marginal(&GRID, &rollout(bad), &fine, &exact()).is_err());
     }
@@ -236,19 +176,11 @@ fn coefficients_are_the_gradient_of_the_expected_reward() {
         let total: f64 = logits.iter().map(|z| z.exp()).sum();
         logits.iter().map(|z| z.exp() / total).collect::<Vec<_>>()
     };
-    let config = MarginalConfig {
-        std_normalise: false,
-        ..MarginalConfig::default()
-    };
+    let config = MarginalConfig { std_normalise: false, ..MarginalConfig::default() };
     let rewards = |logits: &[f64]| {
         let probabilities = softmax(logits)[..9].to_vec();
-        let chosen = [MarginalRollout::Read {
-            probabilities,
-            fault: None,
-        }];
-        par_marginal(&GRID, &chosen, &[read(&[(5, 1.0)])], &config)
-            .unwrap()
-            .chosen
+        let chosen = [MarginalRollout::Read { probabilities, fault: None }];
+        par_marginal(&GRID, &chosen, &[read(&[(5, 1.0)])], &config).unwrap().chosen
     };
     let side = rewards(&logits);
     let p = softmax(&logits);
@@ -265,10 +197,7 @@ fn coefficients_are_the_gradient_of_the_expected_reward() {
             rewards(&moved).rollouts[0].expected_reward
         };
         let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
-        assert!(
-            (analytic - numeric).abs() < 1e-7,
-            "{k}: {analytic} against {numeric}"
-        );
+        assert!((analytic - numeric).abs() < 1e-7, "{k}: {analytic} against {numeric}");
     }
 }
 
@@ -276,10 +205,7 @@ fn distribution() -> impl Strategy<Value = MarginalRollout> {
     prop::collection::vec(0.0f64..1.0, 10).prop_map(|weights| {
         let total: f64 = weights.iter().sum::<f64>().max(1e-9);
         let probabilities = weights[..9].iter().map(|w| w / total).collect();
-        MarginalRollout::Read {
-            probabilities,
-            fault: None,
-        }
+        MarginalRollout::Read { probabilities, fault: None }
     })
 }
 

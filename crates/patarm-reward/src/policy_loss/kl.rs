@@ -36,22 +36,13 @@ impl KlEstimator {
     pub fn term(self, logprob_new: f64, logprob_reference: f64) -> KlTerm {
         let delta = logprob_reference - logprob_new;
         match self {
-            Self::Off => KlTerm {
-                value: 0.0,
-                d_logprob: 0.0,
-            },
-            Self::K1 => KlTerm {
-                value: -delta,
-                d_logprob: 1.0,
-            },
+            Self::Off => KlTerm { value: 0.0, d_logprob: 0.0 },
+            Self::K1 => KlTerm { value: -delta, d_logprob: 1.0 },
             Self::K3 => {
                 let held = delta.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);
                 // exp_m1 keeps the value exact near zero, where it is of second order.
                 let d_logprob = if held == delta { -held.exp_m1() } else { 0.0 };
-                KlTerm {
-                    value: held.exp_m1() - held,
-                    d_logprob,
-                }
+                KlTerm { value: held.exp_m1() - held, d_logprob }
             }
         }
     }
@@ -87,11 +78,7 @@ mod tests {
     #[test]
     fn both_estimate_the_divergence() {
         let (policy, reference) = ([0.7f64, 0.2, 0.1], [0.5f64, 0.2, 0.3]);
-        let kl: f64 = policy
-            .iter()
-            .zip(&reference)
-            .map(|(p, q)| p * (p / q).ln())
-            .sum();
+        let kl: f64 = policy.iter().zip(&reference).map(|(p, q)| p * (p / q).ln()).sum();
         for estimator in [KlEstimator::K1, KlEstimator::K3] {
             let mean: f64 = policy
                 .iter()

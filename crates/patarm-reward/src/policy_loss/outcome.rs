@@ -54,11 +54,7 @@ pub fn outcome_loss(
         let message = format!("denominator {denominator}: must be a finite number above 0");
         return Err(Error::new(ErrorKind::Input, message));
     }
-    let new: Vec<f64> = outcomes
-        .logprobs_new
-        .iter()
-        .map(|logprob| logprob.exp())
-        .collect();
+    let new: Vec<f64> = outcomes.logprobs_new.iter().map(|logprob| logprob.exp()).collect();
     let complement = |probabilities: &[f64]| (1.0 - probabilities.iter().sum::<f64>()).max(0.0);
     let invalid = term(
         complement(&new),
@@ -79,9 +75,7 @@ pub fn outcome_loss(
         let score = term(p, old, outcomes.advantages[s], clip);
         result.loss -= score.value;
         // ⊥ loses what a score gains: dp(⊥)/d log p(s) = −p(s).
-        result
-            .d_logprobs
-            .push(-p * (score.slope - invalid.slope) / denominator);
+        result.d_logprobs.push(-p * (score.slope - invalid.slope) / denominator);
         if score.clipped {
             result.clipped_mass += old;
         }
@@ -102,11 +96,7 @@ fn term(p: f64, old: f64, advantage: f64, clip: ClipRange) -> Term {
     let plain = p * advantage;
     let bounded = p.clamp(old * (1.0 - clip.low), old * (1.0 + clip.high)) * advantage;
     let clipped = bounded < plain;
-    Term {
-        value: plain.min(bounded),
-        slope: if clipped { 0.0 } else { advantage },
-        clipped,
-    }
+    Term { value: plain.min(bounded), slope: if clipped { 0.0 } else { advantage }, clipped }
 }
 
 #[cfg(test)]
@@ -114,10 +104,7 @@ mod tests {
     use super::*;
     use crate::par_marginal::{MarginalConfig, MarginalRollout, par_marginal};
 
-    const CLIP: ClipRange = ClipRange {
-        low: 0.2,
-        high: 0.3,
-    };
+    const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.3 };
 
     fn logs(p: &[f64]) -> Vec<f64> {
         p.iter().map(|p| p.ln()).collect()
@@ -173,12 +160,7 @@ mod tests {
     fn at_the_old_policy_it_is_the_coefficient_of_the_rule() {
         let probabilities = vec![0.1, 0.2, 0.4, 0.1, 0.1];
         let grid = [1.0, 2.0, 3.0, 4.0, 5.0];
-        let rollout = |p: Vec<f64>| {
-            [MarginalRollout::Read {
-                probabilities: p,
-                fault: None,
-            }]
-        };
+        let rollout = |p: Vec<f64>| [MarginalRollout::Read { probabilities: p, fault: None }];
         let outcome = par_marginal(
             &grid,
             &rollout(probabilities.clone()),
@@ -209,10 +191,7 @@ mod tests {
             invalid_advantage: 0.0,
         };
         assert!(outcome_loss(&outcomes, CLIP, 1.0).is_err());
-        let fine = Outcomes {
-            probabilities_old: &[0.5],
-            ..outcomes
-        };
+        let fine = Outcomes { probabilities_old: &[0.5], ..outcomes };
         assert!(outcome_loss(&fine, CLIP, 0.0).is_err());
         assert!(outcome_loss(&fine, CLIP, 1.0).is_ok());
     }

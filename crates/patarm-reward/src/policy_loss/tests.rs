@@ -2,10 +2,7 @@
 
 use super::*;
 
-const CLIP: ClipRange = ClipRange {
-    low: 0.2,
-    high: 0.3,
-};
+const CLIP: ClipRange = ClipRange { low: 0.2, high: 0.3 };
 
 #[test]
 fn the_four_corners_of_the_clip() {
@@ -97,10 +94,7 @@ fn normalisation_by_tokens_and_by_sequences() {
     let token = PolicyLossConfig::default();
     let by_token = policy_loss(&batch, &token, 5.0).unwrap();
     assert!((by_token.loss - 0.2).abs() < 1e-12);
-    let sequence = PolicyLossConfig {
-        level: LossLevel::Sequence,
-        ..token
-    };
+    let sequence = PolicyLossConfig { level: LossLevel::Sequence, ..token };
     let by_sequence = policy_loss(&batch, &sequence, 2.0).unwrap();
     assert!(by_sequence.loss.abs() < 1e-12);
     assert!((by_sequence.d_logprobs[0] + 0.25).abs() < 1e-12);
@@ -124,27 +118,18 @@ fn micro_batches_add_up() {
         };
         let (first, second) = (part(0, 2), part(2, 5));
         assert!((whole.loss - first.loss - second.loss).abs() < 1e-12);
-        assert_eq!(
-            whole.d_logprobs,
-            [first.d_logprobs, second.d_logprobs].concat()
-        );
+        assert_eq!(whole.d_logprobs, [first.d_logprobs, second.d_logprobs].concat());
     }
 }
 
 #[test]
 fn input_is_checked() {
-    let config = PolicyLossConfig {
-        kl_estimator: KlEstimator::K3,
-        ..Default::default()
-    };
+    let config = PolicyLossConfig { kl_estimator: KlEstimator::K3, ..Default::default() };
     assert!(policy_loss(&batch(&NEW, &[2, 2]), &config, 1.0).is_err());
     assert!(policy_loss(&batch(&NEW[..4], &[2, 2]), &config, 1.0).is_err());
     assert!(policy_loss(&batch(&NEW, &[2, 3]), &config, 0.0).is_err());
     assert!(policy_loss(&batch(&NEW, &[usize::MAX, 6]), &config, 1.0).is_err());
-    let without = TokenBatch {
-        logprobs_reference: None,
-        ..batch(&NEW, &[5])
-    };
+    let without = TokenBatch { logprobs_reference: None, ..batch(&NEW, &[5]) };
     assert!(policy_loss(&without, &config, 1.0).is_err());
     let empty = TokenBatch {
         logprobs_new: &[],
@@ -153,19 +138,7 @@ fn input_is_checked() {
         advantages: &[],
         lengths: &[],
     };
-    assert_eq!(
-        policy_loss(&empty, &PolicyLossConfig::default(), 1.0)
-            .unwrap()
-            .loss,
-        0.0
-    );
-    assert!(
-        ClipRange {
-            low: 1.5,
-            high: 0.2
-        }
-        .validate()
-        .is_err()
-    );
+    assert_eq!(policy_loss(&empty, &PolicyLossConfig::default(), 1.0).unwrap().loss, 0.0);
+    assert!(ClipRange { low: 1.5, high: 0.2 }.validate().is_err());
     assert!(ClipRange::default().validate().is_ok());
 }

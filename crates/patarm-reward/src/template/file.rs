@@ -89,10 +89,7 @@ impl Modes {
 impl TemplateFile {
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.version != VERSION {
-            return Err(format!(
-                "version {} is not {VERSION}, the one known",
-                self.version
-            ));
+            return Err(format!("version {} is not {VERSION}, the one known", self.version));
         }
         if self.name.trim().is_empty() {
             return Err("name is empty".into());
@@ -174,10 +171,7 @@ impl Values {
             if let Piece::Placeholder(name) = piece
                 && !known.contains(&name)
             {
-                return Err(UnknownPlaceholder {
-                    name: name.to_owned(),
-                    known: known.join(", "),
-                });
+                return Err(UnknownPlaceholder { name: name.to_owned(), known: known.join(", ") });
             }
         }
         Ok(())
@@ -193,11 +187,7 @@ pub(super) struct UnknownPlaceholder {
 
 impl fmt::Display for UnknownPlaceholder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "placeholder {:?} is unknown here; known are {}",
-            self.name, self.known
-        )
+        write!(f, "placeholder {:?} is unknown here; known are {}", self.name, self.known)
     }
 }
 

@@ -73,10 +73,7 @@ impl Layout {
                 Piece::Text(_) => None,
             };
             if let Some(slot) = slot {
-                parts.push(Part {
-                    slot,
-                    after: String::new(),
-                });
+                parts.push(Part { slot, after: String::new() });
                 continue;
             }
             let into = parts.last_mut().map_or(&mut head, |part| &mut part.after);
@@ -87,14 +84,9 @@ impl Layout {
         }
         let found: Vec<Slot> = parts.iter().map(|part| part.slot).collect();
         if found != expected {
-            let order: Vec<String> = expected
-                .iter()
-                .map(|slot| format!("{{{{{}}}}}", slot.name()))
-                .collect();
-            return Err(format!(
-                "{field} must hold {} once each, in this order",
-                order.join(", ")
-            ));
+            let order: Vec<String> =
+                expected.iter().map(|slot| format!("{{{{{}}}}}", slot.name())).collect();
+            return Err(format!("{field} must hold {} once each, in this order", order.join(", ")));
         }
         for text in parts.iter().map(|part| &part.after).chain([&head]) {
             Values::check(text, &OUTER).map_err(|error| format!("{field}: {error}"))?;

@@ -12,10 +12,7 @@ fn preset(name: &str) -> JudgeTemplate {
 }
 
 fn item(prompt: &str, response: &str) -> Item {
-    Item {
-        prompt: Conversation::from_user(prompt),
-        response: response.to_owned(),
-    }
+    Item { prompt: Conversation::from_user(prompt), response: response.to_owned() }
 }
 
 fn frame() -> ChatFrame {
@@ -26,11 +23,7 @@ fn frame() -> ChatFrame {
 }
 
 fn options(frame: &ChatFrame) -> PromptOptions<'_> {
-    PromptOptions {
-        task: Task::Chat,
-        mode: RubricMode::Both,
-        frame,
-    }
+    PromptOptions { task: Task::Chat, mode: RubricMode::Both, frame }
 }
 
 #[test]
@@ -40,14 +33,8 @@ fn presets_load_and_name_themselves() {
         assert_eq!(template.name(), name);
         assert!(!template.about().is_empty() && template.max_judgement_tokens() > 0);
     }
-    assert_eq!(
-        preset("patarm-short").format(RubricMode::Both).scale,
-        ScoreScale::integers(1, 9)
-    );
-    assert_eq!(
-        preset("patarm").format(RubricMode::Both).scale,
-        ScoreScale::default()
-    );
+    assert_eq!(preset("patarm-short").format(RubricMode::Both).scale, ScoreScale::integers(1, 9));
+    assert_eq!(preset("patarm").format(RubricMode::Both).scale, ScoreScale::default());
 }
 
 #[test]
@@ -55,10 +42,7 @@ fn the_released_preset_opens_as_the_card_shows() {
     let prompt = preset("patarm-released")
         .pointwise(&item("Hi", "Hello"), &options(&ChatFrame::default()))
         .plain_text();
-    assert!(
-        prompt.starts_with("<task>chat</task>\n<rubrics>\nUsefulness: "),
-        "{prompt}"
-    );
+    assert!(prompt.starts_with("<task>chat</task>\n<rubrics>\nUsefulness: "), "{prompt}");
 }
 
 #[test]
@@ -73,31 +57,15 @@ fn segments_are_ordered_for_sharing() {
             &options(&frame),
         );
         for prompt in [&one, &two] {
-            assert!(
-                prompt
-                    .segments
-                    .windows(2)
-                    .all(|pair| pair[0].level <= pair[1].level)
-            );
-            assert!(
-                prompt
-                    .segments
-                    .iter()
-                    .all(|segment| !segment.text.contains("{{"))
-            );
+            assert!(prompt.segments.windows(2).all(|pair| pair[0].level <= pair[1].level));
+            assert!(prompt.segments.iter().all(|segment| !segment.text.contains("{{")));
             let last = prompt.segments.last().unwrap();
             assert!(last.text.ends_with(&frame.after_user_before_assistant));
-            assert_eq!(
-                (last.kind, last.level),
-                (SegmentKind::Template, SegmentLevel::Response)
-            );
+            assert_eq!((last.kind, last.level), (SegmentKind::Template, SegmentLevel::Response));
             assert!(prompt.segments[0].text.starts_with(&frame.before_user));
         }
         let data = |prompt: &JudgePrompt| -> Vec<String> {
-            let data = prompt
-                .segments
-                .iter()
-                .filter(|s| s.kind == SegmentKind::Data);
+            let data = prompt.segments.iter().filter(|s| s.kind == SegmentKind::Data);
             data.map(|segment| segment.text.clone()).collect()
         };
         assert_eq!(data(&one), ["PROMPT", "RESPONSE"]);
@@ -111,30 +79,16 @@ fn modes_ask_for_what_they_parse() {
         let template = preset(name);
         for mode in MODES {
             let frame = ChatFrame::default();
-            let options = PromptOptions {
-                task: Task::Math,
-                mode,
-                frame: &frame,
-            };
+            let options = PromptOptions { task: Task::Math, mode, frame: &frame };
             let text = template.pointwise(&item("p", "r"), &options).plain_text();
             let format = template.format(mode);
-            assert!(
-                text.contains(&format!("<{}>", format.tags.score)),
-                "{name} {mode:?}: {text}"
-            );
+            assert!(text.contains(&format!("<{}>", format.tags.score)), "{name} {mode:?}: {text}");
             assert!(text.contains(&format!("<{}>", format.tags.evaluation)));
             assert_eq!(format.tags.rubrics.is_empty(), mode == RubricMode::Primary);
             let shows_primary = text.to_lowercase().contains("correctness");
-            assert_eq!(
-                shows_primary,
-                mode != RubricMode::Generated,
-                "{name} {mode:?}: {text}"
-            );
+            assert_eq!(shows_primary, mode != RubricMode::Generated, "{name} {mode:?}: {text}");
             let pair = template.pairwise(&Conversation::from_user("p"), ["a", "b"], &options);
-            assert!(
-                pair.plain_text()
-                    .contains(&format!("<{}>", format.tags.verdict))
-            );
+            assert!(pair.plain_text().contains(&format!("<{}>", format.tags.verdict)));
         }
     }
 }
@@ -154,11 +108,7 @@ fn estimated_tokens(text: &str) -> usize {
     let mut previous = 5;
     for c in text.chars() {
         let this = class(c);
-        run = if this == previous && this != 1 {
-            run + 1
-        } else {
-            1
-        };
+        run = if this == previous && this != 1 { run + 1 } else { 1 };
         // A space joins the word that follows, and a word is new every ten letters.
         let starts = run == 1 && this != 2 || this == 0 && run == 11;
         tokens += usize::from(starts);
@@ -173,16 +123,10 @@ fn the_short_preset_is_short() {
     let frame = ChatFrame::default();
     for task in Task::ALL {
         for mode in MODES {
-            let options = PromptOptions {
-                task,
-                mode,
-                frame: &frame,
-            };
+            let options = PromptOptions { task, mode, frame: &frame };
             let prompt = template.pointwise(&item("p", "r"), &options);
-            let shared: String = prompt
-                .level(SegmentLevel::Shared)
-                .map(|segment| segment.text.as_str())
-                .collect();
+            let shared: String =
+                prompt.level(SegmentLevel::Shared).map(|segment| segment.text.as_str()).collect();
             let tokens = estimated_tokens(&shared);
             assert!(tokens <= 40, "{tokens} tokens: {shared}");
         }
@@ -192,20 +136,14 @@ fn the_short_preset_is_short() {
 #[test]
 fn tools_and_turns_reach_the_judge() {
     let mut conversation = Conversation::from_user("first");
-    conversation.messages.push(patarm_text::Message::text(
-        patarm_text::Role::Assistant,
-        "second",
-    ));
+    conversation.messages.push(patarm_text::Message::text(patarm_text::Role::Assistant, "second"));
     conversation.tools.push(patarm_text::ToolDefinition {
         name: "search".into(),
         description: "finds pages".into(),
         parameters: String::new(),
     });
     let text = prompt_text(&conversation);
-    assert_eq!(
-        text,
-        "[tool search: finds pages]\nUser: first\n\nAssistant: second"
-    );
+    assert_eq!(text, "[tool search: finds pages]\nUser: first\n\nAssistant: second");
 }
 
 #[test]
@@ -213,9 +151,7 @@ fn files_that_are_no_templates() {
     let (_, text) = PRESETS[0];
     let with = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");
-        JudgeTemplate::from_toml(&text.replacen(from, to, 1), "t.toml")
-            .unwrap_err()
-            .to_string()
+        JudgeTemplate::from_toml(&text.replacen(from, to, 1), "t.toml").unwrap_err().to_string()
     };
     assert!(with("version = 1", "version = 2").contains("version 2 is not 1"));
     assert!(with("version = 1", "version = 1\nextra = 1").contains("extra"));
@@ -227,25 +163,16 @@ fn files_that_are_no_templates() {
     assert!(with("score = \"score\"", "score = \"evaluation\"").contains("used twice"));
     assert!(with("max_judgement_tokens = 1024", "max_judgement_tokens = 0").contains("1..="));
     let missing = JudgeTemplate::load("no/such/template.toml").unwrap_err();
-    assert!(
-        missing
-            .to_string()
-            .contains("no preset (patarm, patarm-short, patarm-released)")
-    );
+    assert!(missing.to_string().contains("no preset (patarm, patarm-short, patarm-released)"));
 }
 
 #[test]
 fn a_file_overrides_a_preset() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
-    let text = PRESETS[1]
-        .1
-        .replacen("name = \"patarm-short\"", "name = \"mine\"", 1);
+    let text = PRESETS[1].1.replacen("name = \"patarm-short\"", "name = \"mine\"", 1);
     std::fs::write(&path, text).unwrap();
-    assert_eq!(
-        JudgeTemplate::load(path.to_str().unwrap()).unwrap().name(),
-        "mine"
-    );
+    assert_eq!(JudgeTemplate::load(path.to_str().unwrap()).unwrap().name(), "mine");
     std::fs::write(&path, vec![b'#'; 300 << 10]).unwrap();
     assert!(JudgeTemplate::load(path.to_str().unwrap()).is_err());
 }
@@ -281,11 +208,7 @@ fn hostile_data_changes_neither_prompt_nor_parse() {
         let expected = format.parse(&generated, TextEnd::Stopped);
         assert_eq!(expected.score, Ok(3.0));
         for text in HOSTILE {
-            for hostile in [
-                item("PROMPT", text),
-                item(text, "RESPONSE"),
-                item(text, text),
-            ] {
+            for hostile in [item("PROMPT", text), item(text, "RESPONSE"), item(text, text)] {
                 let prompt = template.pointwise(&hostile, &options(&frame));
                 assert_eq!(prompt.segments.len(), harmless.segments.len());
                 for (a, b) in prompt.segments.iter().zip(&harmless.segments) {
@@ -304,10 +227,7 @@ fn hostile_data_changes_neither_prompt_nor_parse() {
             }
         }
         // A judge that says nothing gains nothing from what the response says.
-        assert_eq!(
-            format.parse("", TextEnd::Stopped).score,
-            Err(FormatFault::MissingTag)
-        );
+        assert_eq!(format.parse("", TextEnd::Stopped).score, Err(FormatFault::MissingTag));
     }
 }
 

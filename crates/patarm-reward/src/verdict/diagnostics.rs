@@ -52,9 +52,8 @@ impl Diagnostics {
     pub(super) fn new(observed: &Observed<'_>) -> Self {
         let criteria = &observed.rubric.criteria;
         let weights: Option<Vec<f64>> = criteria.iter().map(|c| c.weight).collect();
-        let weight_sum = weights
-            .filter(|weights| !weights.is_empty())
-            .map(|w| w.iter().sum::<f64>());
+        let weight_sum =
+            weights.filter(|weights| !weights.is_empty()).map(|w| w.iter().sum::<f64>());
         let weighted_mean = weight_sum.and_then(|sum| weighted_mean(observed, sum));
         let is_score = |mean: f64| Some((mean - observed.score?).abs() <= MEAN_TOLERANCE);
         Self {
@@ -79,10 +78,7 @@ fn weighted_mean(observed: &Observed<'_>, weight_sum: f64) -> Option<f64> {
 
 /// The first number within the scale on the first line that begins with the name.
 fn criterion_score(evaluation: &str, name: &str, scale: &ScoreScale) -> Option<f64> {
-    let scale = ScoreScale {
-        kind: ScoreKind::Decimal,
-        ..*scale
-    };
+    let scale = ScoreScale { kind: ScoreKind::Decimal, ..*scale };
     let line = evaluation
         .lines()
         .map(|line| without_marker(line.trim()))
@@ -97,11 +93,7 @@ fn other_tags(body: &str, known: &[&str]) -> Vec<String> {
     for (at, _) in body.match_indices('<') {
         let rest = &body[at + 1..];
         let rest = rest.strip_prefix('/').unwrap_or(rest);
-        let length = rest
-            .bytes()
-            .take(MAX_TAG_NAME + 1)
-            .take_while(|b| is_name_byte(*b))
-            .count();
+        let length = rest.bytes().take(MAX_TAG_NAME + 1).take_while(|b| is_name_byte(*b)).count();
         let name = &rest[..length];
         let is_tag = length > 0 && length <= MAX_TAG_NAME && rest[length..].starts_with('>');
         if is_tag && !known.contains(&name) && !names.iter().any(|n| n == name) {

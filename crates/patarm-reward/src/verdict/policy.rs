@@ -84,52 +84,28 @@ impl VerdictPolicy {
     /// 80 in training, 100 when traces are selected. Source: RM-R1.
     #[must_use]
     pub fn rm_r1_tail(tail: usize) -> Self {
-        let policy = Self::new(
-            "answer",
-            BlockChoice::Any,
-            MatchChoice::First,
-            &["[[A]]", "[[B]]"],
-        );
-        Self {
-            window: Window::Tail(tail),
-            exclusive: true,
-            layout: Layout::SameLine,
-            ..policy
-        }
+        let policy = Self::new("answer", BlockChoice::Any, MatchChoice::First, &["[[A]]", "[[B]]"]);
+        Self { window: Window::Tail(tail), exclusive: true, layout: Layout::SameLine, ..policy }
     }
 
     /// `[[A]]` or `[[B]]` anywhere, but not both. Source: RM-R1's evaluation.
     #[must_use]
     pub fn rm_r1_evaluation() -> Self {
-        let policy = Self::new(
-            "",
-            BlockChoice::Any,
-            MatchChoice::First,
-            &["[[A]]", "[[B]]"],
-        );
-        Self {
-            exclusive: true,
-            ..policy
-        }
+        let policy = Self::new("", BlockChoice::Any, MatchChoice::First, &["[[A]]", "[[B]]"]);
+        Self { exclusive: true, ..policy }
     }
 
     /// First `<choice>` block with the label on a line of its own. Source: ToolRM.
     #[must_use]
     pub fn toolrm_training() -> Self {
         let policy = Self::new("choice", BlockChoice::Any, MatchChoice::First, &["1", "2"]);
-        Self {
-            layout: Layout::OwnLine,
-            ..policy
-        }
+        Self { layout: Layout::OwnLine, ..policy }
     }
 
     /// The same, falling back to a label on the tags' own line. Source: ToolRM.
     #[must_use]
     pub fn toolrm_evaluation() -> Self {
-        Self {
-            layout: Layout::OwnLineThenSameLine,
-            ..Self::toolrm_training()
-        }
+        Self { layout: Layout::OwnLineThenSameLine, ..Self::toolrm_training() }
     }
 
     fn new(tag: &str, block: BlockChoice, match_choice: MatchChoice, labels: &[&str]) -> Self {
@@ -151,11 +127,7 @@ impl VerdictPolicy {
         let matches = match self.layout {
             Layout::OwnLineThenSameLine => {
                 let own = self.matches(&blocks, Layout::OwnLine);
-                if own.is_empty() {
-                    self.matches(&blocks, Layout::SameLine)
-                } else {
-                    own
-                }
+                if own.is_empty() { self.matches(&blocks, Layout::SameLine) } else { own }
             }
             layout => self.matches(&blocks, layout),
         };
@@ -164,11 +136,7 @@ impl VerdictPolicy {
             MatchChoice::Last => matches.last(),
         };
         let others = matches.iter().any(|label| Some(label) != chosen);
-        if self.exclusive && others {
-            None
-        } else {
-            chosen.copied()
-        }
+        if self.exclusive && others { None } else { chosen.copied() }
     }
 
     fn windowed<'a>(&self, text: &'a str) -> &'a str {
@@ -199,23 +167,16 @@ impl VerdictPolicy {
     }
 
     fn matches(&self, blocks: &[&str], layout: Layout) -> Vec<usize> {
-        blocks
-            .iter()
-            .flat_map(|block| self.matches_in(block, layout))
-            .collect()
+        blocks.iter().flat_map(|block| self.matches_in(block, layout)).collect()
     }
 
     fn matches_in(&self, block: &str, layout: Layout) -> Vec<usize> {
         let is_label = |content: &str| self.labels.iter().position(|label| label == content);
         match layout {
             Layout::Free => self.free_matches(block),
-            Layout::SameLine => is_label(block.trim_matches([' ', '\t']))
-                .into_iter()
-                .collect(),
+            Layout::SameLine => is_label(block.trim_matches([' ', '\t'])).into_iter().collect(),
             Layout::OwnLine | Layout::OwnLineThenSameLine => {
-                let inner = block
-                    .strip_prefix('\n')
-                    .and_then(|rest| rest.strip_suffix('\n'));
+                let inner = block.strip_prefix('\n').and_then(|rest| rest.strip_suffix('\n'));
                 inner.and_then(is_label).into_iter().collect()
             }
         }
@@ -273,14 +234,8 @@ mod tests {
     #[test]
     fn think_rm_takes_the_last_label_of_the_last_block() {
         let policy = VerdictPolicy::think_rm(&["A", "B"]);
-        assert_eq!(
-            policy.parse("<answer>A</answer> or <answer>not A but B</answer>"),
-            Some(1)
-        );
-        assert_eq!(
-            policy.parse("<answer>A</answer><answer>neither</answer>"),
-            None
-        );
+        assert_eq!(policy.parse("<answer>A</answer> or <answer>not A but B</answer>"), Some(1));
+        assert_eq!(policy.parse("<answer>A</answer><answer>neither</answer>"), None);
         assert_eq!(policy.parse("<answer>A"), None);
         let levels = VerdictPolicy::think_rm(&["-3", "-2", "-1", "1", "2", "3"]);
         assert_eq!(levels.parse("<answer>-3</answer>"), Some(0));
@@ -291,16 +246,10 @@ mod tests {
     fn rm_r1_reads_the_tail_and_refuses_both() {
         let policy = VerdictPolicy::rm_r1_tail(80);
         assert_eq!(policy.parse("... <answer>[[B]]</answer>"), Some(1));
-        assert_eq!(
-            policy.parse("<answer>[[A]]</answer><answer>[[B]]</answer>"),
-            None
-        );
+        assert_eq!(policy.parse("<answer>[[A]]</answer><answer>[[B]]</answer>"), None);
         let early = format!("<answer>[[A]]</answer>{}", "x".repeat(80));
         assert_eq!(policy.parse(&early), None);
-        let far = format!(
-            "<answer>[[A]]</answer>{}<answer>[[B]]</answer>",
-            "x".repeat(80)
-        );
+        let far = format!("<answer>[[A]]</answer>{}<answer>[[B]]</answer>", "x".repeat(80));
         assert_eq!(policy.parse(&far), Some(1));
         let anywhere = VerdictPolicy::rm_r1_evaluation();
         assert_eq!(anywhere.parse("so [[A]] it is, [[A]]"), Some(0));
@@ -309,10 +258,8 @@ mod tests {
 
     #[test]
     fn toolrm_wants_its_own_line_first() {
-        let (training, evaluation) = (
-            VerdictPolicy::toolrm_training(),
-            VerdictPolicy::toolrm_evaluation(),
-        );
+        let (training, evaluation) =
+            (VerdictPolicy::toolrm_training(), VerdictPolicy::toolrm_evaluation());
         let own = "<choice>\n2\n</choice>";
         let same = "<choice>1</choice>";
         assert_eq!(training.parse(own), Some(1));
@@ -320,27 +267,17 @@ mod tests {
         assert_eq!(training.parse(&format!("{same}{own}")), Some(1));
         assert_eq!(evaluation.parse(same), Some(0));
         assert_eq!(evaluation.parse(&format!("{same}{own}")), Some(1));
-        assert_eq!(
-            training.parse(&format!("{own}<choice>\n1\n</choice>")),
-            Some(1),
-            "first match"
-        );
+        assert_eq!(training.parse(&format!("{own}<choice>\n1\n</choice>")), Some(1), "first match");
     }
 
     #[test]
     fn windows_and_blocks() {
         let mut policy = VerdictPolicy::think_rm(&["A", "B"]);
         policy.window = Window::AfterThink;
-        assert_eq!(
-            policy.parse("<answer>A</answer></think><answer>B</answer>"),
-            Some(1)
-        );
+        assert_eq!(policy.parse("<answer>A</answer></think><answer>B</answer>"), Some(1));
         assert_eq!(policy.parse("<answer>A</answer></think>"), None);
         policy.block = BlockChoice::First;
-        assert_eq!(
-            policy.parse("<answer>A</answer><answer>B</answer>"),
-            Some(0)
-        );
+        assert_eq!(policy.parse("<answer>A</answer><answer>B</answer>"), Some(0));
         policy.window = Window::Tail(0);
         assert_eq!(policy.parse("<answer>A</answer>"), None);
     }

@@ -13,11 +13,7 @@ pub const MAX_CRITERIA: usize = 64;
 pub fn parse(section: &str) -> (Rubric, usize) {
     let mut rubric = Rubric::default();
     let mut unparsed = 0;
-    for line in section
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
+    for line in section.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match criterion(line) {
             Some(criterion) if rubric.criteria.len() < MAX_CRITERIA => {
                 rubric.criteria.push(criterion);
@@ -31,9 +27,7 @@ pub fn parse(section: &str) -> (Rubric, usize) {
 /// One criterion in the form that [`parse`] reads.
 #[must_use]
 pub fn format(criterion: &Criterion) -> String {
-    let weight = criterion
-        .weight
-        .map_or_else(String::new, |weight| format!(" ({weight}%)"));
+    let weight = criterion.weight.map_or_else(String::new, |weight| format!(" ({weight}%)"));
     if criterion.description.is_empty() && criterion.weight.is_some() {
         return format!("{}{weight}", criterion.name);
     }
@@ -80,9 +74,7 @@ fn name_and_weight(head: &str) -> (&str, Option<f64>) {
             return None;
         }
         let weight: f64 = number.parse().ok()?;
-        (0.0..=100.0)
-            .contains(&weight)
-            .then_some((name.trim_end_matches(is_decoration), weight))
+        (0.0..=100.0).contains(&weight).then_some((name.trim_end_matches(is_decoration), weight))
     };
     match split() {
         Some((name, weight)) => (name, Some(weight)),
@@ -101,18 +93,8 @@ mod tests {
     #[test]
     fn lines_judges_write() {
         for (line, name, weight, description) in [
-            (
-                "Accuracy (60%): facts hold",
-                "Accuracy",
-                Some(60.0),
-                "facts hold",
-            ),
-            (
-                "Accuracy (60): facts: all",
-                "Accuracy",
-                Some(60.0),
-                "facts: all",
-            ),
+            ("Accuracy (60%): facts hold", "Accuracy", Some(60.0), "facts hold"),
+            ("Accuracy (60): facts: all", "Accuracy", Some(60.0), "facts: all"),
             ("- **Tone** (12.5 %): polite", "Tone", Some(12.5), "polite"),
             ("2. Depth (40%)", "Depth", Some(40.0), ""),
             ("Clarity: easy to read", "Clarity", None, "easy to read"),

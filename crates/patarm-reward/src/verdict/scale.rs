@@ -35,11 +35,7 @@ pub struct ScoreScale {
 
 impl Default for ScoreScale {
     fn default() -> Self {
-        Self {
-            min: 1.0,
-            max: 10.0,
-            kind: ScoreKind::Integer,
-        }
+        Self { min: 1.0, max: 10.0, kind: ScoreKind::Integer }
     }
 }
 
@@ -47,11 +43,7 @@ impl ScoreScale {
     /// Whole numbers from `min` to `max`.
     #[must_use]
     pub fn integers(min: i32, max: i32) -> Self {
-        Self {
-            min: f64::from(min),
-            max: f64::from(max),
-            kind: ScoreKind::Integer,
-        }
+        Self { min: f64::from(min), max: f64::from(max), kind: ScoreKind::Integer }
     }
 
     /// Refuses scales without two scores.
@@ -87,12 +79,7 @@ impl ScoreScale {
     /// The text of every score of [`Self::grid`], as the parser accepts it.
     #[must_use]
     pub fn grid_texts(&self) -> Option<Vec<String>> {
-        Some(
-            self.grid()?
-                .into_iter()
-                .map(|score| format!("{score:.0}"))
-                .collect(),
-        )
+        Some(self.grid()?.into_iter().map(|score| format!("{score:.0}")).collect())
     }
 
     /// The score that `content` states; blanks around it are allowed.
@@ -180,34 +167,19 @@ mod tests {
             "7%",
         ];
         for text in not_numbers {
-            assert_eq!(
-                scale.parse(text),
-                Err(FormatFault::ScoreNotNumber),
-                "{text:?}"
-            );
+            assert_eq!(scale.parse(text), Err(FormatFault::ScoreNotNumber), "{text:?}");
         }
-        assert_eq!(
-            scale.parse(&"1".repeat(1 << 20)),
-            Err(FormatFault::ScoreNotNumber)
-        );
+        assert_eq!(scale.parse(&"1".repeat(1 << 20)), Err(FormatFault::ScoreNotNumber));
     }
 
     #[test]
     fn decimal_scores() {
-        let scale = ScoreScale {
-            min: -1.0,
-            max: 1.0,
-            kind: ScoreKind::Decimal,
-        };
+        let scale = ScoreScale { min: -1.0, max: 1.0, kind: ScoreKind::Decimal };
         assert_eq!(scale.parse("-0.25"), Ok(-0.25));
         assert_eq!(scale.parse("1"), Ok(1.0));
         assert_eq!(scale.parse("1.000001"), Err(FormatFault::ScoreOutOfRange));
         for text in ["0.1234567", "1.", ".5", "1.2.3", "1,5", "00.5"] {
-            assert_eq!(
-                scale.parse(text),
-                Err(FormatFault::ScoreNotNumber),
-                "{text}"
-            );
+            assert_eq!(scale.parse(text), Err(FormatFault::ScoreNotNumber), "{text}");
         }
     }
 
@@ -220,14 +192,7 @@ mod tests {
             assert_eq!(scale.parse(text), Ok(*score));
         }
         assert_eq!(texts[9], "10");
-        assert!(
-            ScoreScale {
-                kind: ScoreKind::Decimal,
-                ..scale
-            }
-            .grid()
-            .is_none()
-        );
+        assert!(ScoreScale { kind: ScoreKind::Decimal, ..scale }.grid().is_none());
         assert_eq!(scale.rescale(1.0), 0.0);
         assert_eq!(scale.rescale(10.0), 1.0);
     }
@@ -235,24 +200,8 @@ mod tests {
     #[test]
     fn scales_are_checked() {
         for (min, max) in [(1.0, 1.0), (f64::NAN, 2.0), (0.5, 3.0), (0.0, 1e9)] {
-            assert!(
-                ScoreScale {
-                    min,
-                    max,
-                    kind: ScoreKind::Integer
-                }
-                .validate()
-                .is_err()
-            );
+            assert!(ScoreScale { min, max, kind: ScoreKind::Integer }.validate().is_err());
         }
-        assert!(
-            ScoreScale {
-                min: 0.5,
-                max: 3.0,
-                kind: ScoreKind::Decimal
-            }
-            .validate()
-            .is_ok()
-        );
+        assert!(ScoreScale { min: 0.5, max: 3.0, kind: ScoreKind::Decimal }.validate().is_ok());
     }
 }

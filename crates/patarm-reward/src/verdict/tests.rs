@@ -5,12 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn parse(text: &str) -> ParsedJudgement {
-    parse_judgement(
-        text,
-        &JudgementTags::default(),
-        &ScoreScale::default(),
-        TextEnd::Stopped,
-    )
+    parse_judgement(text, &JudgementTags::default(), &ScoreScale::default(), TextEnd::Stopped)
 }
 
 fn score(text: &str) -> std::result::Result<f64, FormatFault> {
@@ -30,19 +25,11 @@ fn a_whole_judgement() {
     let parsed = parse(&text);
     assert_eq!(parsed.score, Ok(7.0));
     assert_eq!(parsed.readable_score, None);
-    let names: Vec<&str> = parsed
-        .rubric
-        .criteria
-        .iter()
-        .map(|c| c.name.as_str())
-        .collect();
+    let names: Vec<&str> = parsed.rubric.criteria.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(names, ["Accuracy", "Tone"]);
     assert!(parsed.evaluation.starts_with("Accuracy: 8") && parsed.evaluation.ends_with("curt."));
     assert_eq!(&text[parsed.spans.answer.clone().unwrap()], " 7 ");
-    assert_eq!(
-        parsed.spans.answer_start,
-        Some(parsed.spans.answer.unwrap().start)
-    );
+    assert_eq!(parsed.spans.answer_start, Some(parsed.spans.answer.unwrap().start));
     let log = parsed.diagnostics;
     assert_eq!(log.weight_sum, Some(100.0));
     assert_eq!(log.weights_sum_to_100, Some(true));
@@ -61,10 +48,7 @@ fn the_score_table() {
         ("<score>8</score><score>", Ok(8.0)),
         ("<score>8</score> and <score>5", Ok(8.0)),
         ("<score>8</score></score>", Ok(8.0)),
-        (
-            "<score>8</score><score>11</score>",
-            Err(FormatFault::ScoreOutOfRange),
-        ),
+        ("<score>8</score><score>11</score>", Err(FormatFault::ScoreOutOfRange)),
         ("<score>11</score>", Err(FormatFault::ScoreOutOfRange)),
         ("<score>0</score>", Err(FormatFault::ScoreOutOfRange)),
         ("<score>ten</score>", Err(FormatFault::ScoreNotNumber)),
@@ -98,22 +82,10 @@ fn missing_and_misplaced_sections() {
         (s.to_owned(), Err(FormatFault::MissingTag)),
         (String::new(), Err(FormatFault::MissingTag)),
         (format!("<rubrics>A: x{e}{s}"), Err(FormatFault::MissingTag)),
-        (
-            format!("{r}<evaluation>fine{s}"),
-            Err(FormatFault::MissingTag),
-        ),
-        (
-            format!("</rubrics><rubrics>{e}{s}"),
-            Err(FormatFault::TagOrder),
-        ),
-        (
-            format!("<rubrics>{e}</rubrics>{s}"),
-            Err(FormatFault::TagOrder),
-        ),
-        (
-            format!("{r}<evaluation>{s}</evaluation>"),
-            Err(FormatFault::TagOrder),
-        ),
+        (format!("{r}<evaluation>fine{s}"), Err(FormatFault::MissingTag)),
+        (format!("</rubrics><rubrics>{e}{s}"), Err(FormatFault::TagOrder)),
+        (format!("<rubrics>{e}</rubrics>{s}"), Err(FormatFault::TagOrder)),
+        (format!("{r}<evaluation>{s}</evaluation>"), Err(FormatFault::TagOrder)),
         (format!("{r}{e}{s}</think>"), Err(FormatFault::MissingTag)),
         (format!("{s}</think>{r}{e}{s}"), Ok(7.0)),
     ] {
@@ -124,20 +96,11 @@ fn missing_and_misplaced_sections() {
 #[test]
 fn a_readable_number_behind_broken_tags_is_kept_apart() {
     let parsed = parse("<score>7</score><rubrics>A: x</rubrics><evaluation>y</evaluation>");
-    assert_eq!(
-        (parsed.score, parsed.readable_score),
-        (Err(FormatFault::TagOrder), Some(7.0))
-    );
+    assert_eq!((parsed.score, parsed.readable_score), (Err(FormatFault::TagOrder), Some(7.0)));
     let parsed = parse("<score>70</score>");
-    assert_eq!(
-        (parsed.score, parsed.readable_score),
-        (Err(FormatFault::MissingTag), None)
-    );
+    assert_eq!((parsed.score, parsed.readable_score), (Err(FormatFault::MissingTag), None));
     let parsed = parse(&with_answer("<score>11</score>"));
-    assert_eq!(
-        parsed.readable_score, None,
-        "a bad score is not a broken tag"
-    );
+    assert_eq!(parsed.readable_score, None, "a bad score is not a broken tag");
 }
 
 #[test]
@@ -149,42 +112,23 @@ fn a_cut_text_is_reported_as_cut() {
     assert_eq!(cut(HEAD), Err(FormatFault::Truncated));
     assert_eq!(cut(&with_answer("<score>1")), Err(FormatFault::Truncated));
     assert_eq!(cut(&with_answer("<score>1</score> and then")), Ok(1.0));
-    assert_eq!(
-        cut(&with_answer("<score>x</score>")),
-        Err(FormatFault::ScoreNotNumber)
-    );
+    assert_eq!(cut(&with_answer("<score>x</score>")), Err(FormatFault::ScoreNotNumber));
 }
 
 #[test]
 fn sections_a_template_does_not_ask_for_are_not_required() {
-    let tags = JudgementTags {
-        rubrics: String::new(),
-        ..JudgementTags::default()
-    };
+    let tags = JudgementTags { rubrics: String::new(), ..JudgementTags::default() };
     let scale = ScoreScale::integers(1, 9);
     let text = "<evaluation>good</evaluation><score>9</score>";
-    assert_eq!(
-        parse_judgement(text, &tags, &scale, TextEnd::Stopped).score,
-        Ok(9.0)
-    );
-    let tags = JudgementTags {
-        evaluation: String::new(),
-        score: "grade".into(),
-        ..tags
-    };
-    assert_eq!(
-        parse_judgement("<grade>9</grade>", &tags, &scale, TextEnd::Stopped).score,
-        Ok(9.0)
-    );
+    assert_eq!(parse_judgement(text, &tags, &scale, TextEnd::Stopped).score, Ok(9.0));
+    let tags = JudgementTags { evaluation: String::new(), score: "grade".into(), ..tags };
+    assert_eq!(parse_judgement("<grade>9</grade>", &tags, &scale, TextEnd::Stopped).score, Ok(9.0));
     assert!(tags.validate().is_ok());
 }
 
 #[test]
 fn tag_names_are_checked() {
-    let with = |name: &str| JudgementTags {
-        score: name.into(),
-        ..JudgementTags::default()
-    };
+    let with = |name: &str| JudgementTags { score: name.into(), ..JudgementTags::default() };
     for name in ["", "a b", "score>", "rubrics", "é"] {
         assert!(with(name).validate().is_err(), "{name}");
     }
@@ -193,27 +137,13 @@ fn tag_names_are_checked() {
 #[test]
 fn pairwise_verdicts() {
     let verdict = |answer: &str| {
-        parse_comparison(
-            &with_answer(answer),
-            &JudgementTags::default(),
-            TextEnd::Stopped,
-        )
-        .verdict
+        parse_comparison(&with_answer(answer), &JudgementTags::default(), TextEnd::Stopped).verdict
     };
     assert_eq!(verdict("<verdict>A</verdict>"), Ok(Preference::First));
-    assert_eq!(
-        verdict("<verdict>A</verdict><verdict> B\n</verdict>"),
-        Ok(Preference::Second)
-    );
+    assert_eq!(verdict("<verdict>A</verdict><verdict> B\n</verdict>"), Ok(Preference::Second));
     assert_eq!(verdict("<verdict>Tie</verdict>"), Ok(Preference::Tie));
-    assert_eq!(
-        verdict("<verdict>a</verdict>"),
-        Err(FormatFault::ScoreNotNumber)
-    );
-    assert_eq!(
-        verdict("<verdict></verdict>"),
-        Err(FormatFault::ScoreAbsent)
-    );
+    assert_eq!(verdict("<verdict>a</verdict>"), Err(FormatFault::ScoreNotNumber));
+    assert_eq!(verdict("<verdict></verdict>"), Err(FormatFault::ScoreAbsent));
     assert_eq!(verdict("A"), Err(FormatFault::MissingTag));
 }
 
@@ -230,15 +160,8 @@ fn diagnostics_of_odd_judgements() {
 /// Quadratic time would take minutes at this size; linear time takes milliseconds.
 #[test]
 fn hostile_text_takes_linear_time() {
-    let pieces = [
-        "<score>",
-        "</score>",
-        "<rubrics>",
-        "</rubrics>",
-        "<",
-        "</think>",
-        "<evaluation>",
-    ];
+    let pieces =
+        ["<score>", "</score>", "<rubrics>", "</rubrics>", "<", "</think>", "<evaluation>"];
     for piece in pieces {
         let huge = piece.repeat(2 * MAX_JUDGEMENT_BYTES / piece.len());
         assert_eq!(parse(&huge).score, Err(FormatFault::MissingTag));

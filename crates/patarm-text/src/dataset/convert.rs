@@ -47,15 +47,7 @@ pub(super) fn comparison(format: Format, row: Value, fallback_id: String) -> Res
 /// A comparison without a name yet.
 fn labelled(first: Item, second: Item, label: Preference) -> Comparison {
     let id = String::new();
-    Comparison {
-        id,
-        first,
-        second,
-        label,
-        strength: None,
-        task: None,
-        subset: None,
-    }
+    Comparison { id, first, second, label, strength: None, task: None, subset: None }
 }
 
 fn native(fields: Fields) -> Result<Comparison> {
@@ -65,9 +57,7 @@ fn native(fields: Fields) -> Result<Comparison> {
 
 /// `id`, `prompt_id` or `idx`, as text.
 fn id(fields: &Fields) -> Option<String> {
-    let value = ["id", "prompt_id", "idx"]
-        .iter()
-        .find_map(|name| fields.get(*name))?;
+    let value = ["id", "prompt_id", "idx"].iter().find_map(|name| fields.get(*name))?;
     match value {
         Value::String(id) if !id.is_empty() => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
@@ -110,10 +100,9 @@ fn task_of(subset: &str) -> Option<Task> {
 fn strength(fields: &Fields) -> Result<Option<f64>> {
     let inside = fields.get("metadata").and_then(Value::as_object);
     for place in [Some(fields), inside].into_iter().flatten() {
-        if let (Some(chosen), Some(rejected)) = (
-            number(place, "score_chosen")?,
-            number(place, "score_rejected")?,
-        ) {
+        if let (Some(chosen), Some(rejected)) =
+            (number(place, "score_chosen")?, number(place, "score_rejected")?)
+        {
             return Ok(Some(chosen - rejected));
         }
     }
@@ -178,11 +167,7 @@ fn prompt(fields: &Fields) -> Result<(&'static str, Vec<Message>)> {
 
 /// Instruction data may have the matter of the instruction in a field `input`.
 fn with_input(fields: &Fields, name: &str, prompt: &str) -> Result<String> {
-    let input = if name == "instruction" {
-        label_text(fields, "input")?
-    } else {
-        None
-    };
+    let input = if name == "instruction" { label_text(fields, "input")? } else { None };
     Ok(match input {
         Some(input) if !input.is_empty() => format!("{prompt}\n\n{input}"),
         _ => prompt.to_owned(),
@@ -213,10 +198,7 @@ fn answer(prompt: &[Message], tools: &[ToolDefinition], value: &Value) -> Result
             response
         }
     };
-    let prompt = Conversation {
-        messages: turns,
-        tools: tools.to_vec(),
-    };
+    let prompt = Conversation { messages: turns, tools: tools.to_vec() };
     Ok(Item { prompt, response })
 }
 
@@ -224,9 +206,7 @@ fn answer(prompt: &[Message], tools: &[ToolDefinition], value: &Value) -> Result
 fn last_answer(said: &mut Vec<Message>) -> Result<String> {
     match said.pop() {
         Some(last) if last.role == Role::Assistant => response_text(&last),
-        Some(_) => Err(ReadError::bad_value(
-            "the last message is not the assistant's",
-        )),
+        Some(_) => Err(ReadError::bad_value("the last message is not the assistant's")),
         None => Err(ReadError::bad_value("the list of messages is empty")),
     }
 }
@@ -240,10 +220,7 @@ fn response_text(message: &Message) -> Result<String> {
     lines.retain(|line| !line.is_empty());
     for call in &message.tool_calls {
         let name = Value::from(call.name.as_str());
-        lines.push(format!(
-            "{{\"name\":{name},\"arguments\":{}}}",
-            call.arguments
-        ));
+        lines.push(format!("{{\"name\":{name},\"arguments\":{}}}", call.arguments));
     }
     Ok(lines.join("\n"))
 }
@@ -254,10 +231,7 @@ fn implicit(fields: &Fields) -> Result<Comparison> {
     } else {
         ["chosen", "rejected"]
     };
-    let sides = [
-        messages::required(fields, names[0])?,
-        messages::required(fields, names[1])?,
-    ];
+    let sides = [messages::required(fields, names[0])?, messages::required(fields, names[1])?];
     if let [Value::String(chosen), Value::String(rejected)] = sides {
         return shared_text(chosen, rejected);
     }
@@ -300,25 +274,16 @@ fn transcripts(fields: &Fields) -> Result<Comparison> {
             if turns.is_empty() {
                 return Err(ReadError::bad_value("there is no prompt before the answer"));
             }
-            let prompt = Conversation {
-                messages: turns,
-                tools: Vec::new(),
-            };
+            let prompt = Conversation { messages: turns, tools: Vec::new() };
             Ok(Item { prompt, response })
         };
-        read(name).map_err(|error: ReadError| {
-            if error.field.is_some() {
-                error
-            } else {
-                error.in_field(name)
-            }
-        })
+        read(name).map_err(
+            |error: ReadError| {
+                if error.field.is_some() { error } else { error.in_field(name) }
+            },
+        )
     };
-    Ok(labelled(
-        side("chosen")?,
-        side("rejected")?,
-        Preference::First,
-    ))
+    Ok(labelled(side("chosen")?, side("rejected")?, Preference::First))
 }
 
 fn share_gpt(fields: &Fields) -> Result<Comparison> {
@@ -337,9 +302,5 @@ fn share_gpt(fields: &Fields) -> Result<Comparison> {
         let value = messages::required(fields, name)?;
         answer(&turns, &tools, value).map_err(|error| error.in_field(name))
     };
-    Ok(labelled(
-        side("chosen")?,
-        side("rejected")?,
-        Preference::First,
-    ))
+    Ok(labelled(side("chosen")?, side("rejected")?, Preference::First))
 }

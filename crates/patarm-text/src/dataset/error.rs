@@ -63,12 +63,7 @@ pub struct ReadError {
 
 impl ReadError {
     pub(super) fn new(kind: ReadErrorKind) -> Self {
-        Self {
-            file: PathBuf::new(),
-            line: 0,
-            field: None,
-            kind,
-        }
+        Self { file: PathBuf::new(), line: 0, field: None, kind }
     }
 
     pub(super) fn bad_value(problem: impl Into<String>) -> Self {
@@ -152,20 +147,14 @@ impl fmt::Display for ReadErrorKind {
             Self::NotUtf8 => f.write_str("not UTF-8 text"),
             Self::TooLong { limit } => write!(f, "the row is longer than {limit} bytes"),
             Self::UnknownFormat { found } => {
-                write!(
-                    f,
-                    "the rows are of no known format (found {found}); name one with --format"
-                )
+                write!(f, "the rows are of no known format (found {found}); name one with --format")
             }
             Self::Missing => f.write_str("the field is missing"),
             Self::WrongType { expected, found } => write!(f, "expected {expected}, found {found}"),
             Self::BadValue(problem) => f.write_str(problem),
             Self::Unpaired { pair_id } => write!(f, "only one side of pair {pair_id:?} is there"),
             Self::TooManyUnpaired { limit } => {
-                write!(
-                    f,
-                    "more than {limit} pairs are incomplete; sort the rows by pair_id"
-                )
+                write!(f, "more than {limit} pairs are incomplete; sort the rows by pair_id")
             }
         }
     }

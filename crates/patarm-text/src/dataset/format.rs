@@ -95,10 +95,7 @@ impl Format {
             Self::LlmBar => has(&["input", "output_1", "output_2", "label"]),
             Self::AlpacaEval => has(&["instruction", "output_1", "output_2", "preference"]),
             Self::Explicit => {
-                answers
-                    && ["prompt", "instruction", "question"]
-                        .iter()
-                        .any(|name| has(&[name]))
+                answers && ["prompt", "instruction", "question"].iter().any(|name| has(&[name]))
             }
             Self::Transcript => answers && fields["chosen"].as_str().is_some_and(is_transcript),
             Self::Implicit => answers || has(&["chosen_messages", "rejected_messages"]),
@@ -140,15 +137,9 @@ impl FromStr for Format {
     /// # Errors
     /// The names there are, when this is none of them.
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL.iter().map(|format| format.name()).collect();
-                format!(
-                    "unknown data format {name:?}; known are {}",
-                    names.join(", ")
-                )
-            })
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|format| format.name()).collect();
+            format!("unknown data format {name:?}; known are {}", names.join(", "))
+        })
     }
 }

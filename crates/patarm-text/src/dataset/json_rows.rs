@@ -29,10 +29,7 @@ enum Layout {
 
 impl<R> std::fmt::Debug for JsonRows<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JsonRows")
-            .field("layout", &self.layout)
-            .field("line", &self.line)
-            .finish()
+        f.debug_struct("JsonRows").field("layout", &self.layout).field("line", &self.line).finish()
     }
 }
 
@@ -46,13 +43,7 @@ impl<R: BufRead> JsonRows<R> {
         } else {
             Layout::Lines
         };
-        Ok(Self {
-            reader,
-            max_row_bytes,
-            layout,
-            line: lines + 1,
-            buffer: Vec::new(),
-        })
+        Ok(Self { reader, max_row_bytes, layout, line: lines + 1, buffer: Vec::new() })
     }
 
     /// The next row; `None` at the end.
@@ -78,9 +69,7 @@ impl<R: BufRead> JsonRows<R> {
             }
             self.line += 1;
             if too_long {
-                let kind = ReadErrorKind::TooLong {
-                    limit: self.max_row_bytes,
-                };
+                let kind = ReadErrorKind::TooLong { limit: self.max_row_bytes };
                 return Err(ReadError::new(kind).on_line(line));
             }
             if !self.buffer.trim_ascii().is_empty() {
@@ -134,10 +123,7 @@ impl<R: BufRead> JsonRows<R> {
         self.buffer.clear();
         let mut scan = Scan::default();
         loop {
-            let chunk = self
-                .reader
-                .fill_buf()
-                .map_err(|error| ReadError::io(&error))?;
+            let chunk = self.reader.fill_buf().map_err(|error| ReadError::io(&error))?;
             if chunk.is_empty() {
                 return Err(ReadError::container("the file ends inside a row"));
             }
@@ -227,9 +213,7 @@ mod tests {
     }
 
     fn ok(rows: &[(u64, &str)]) -> Vec<Result<(u64, String), String>> {
-        rows.iter()
-            .map(|(line, text)| Ok((*line, (*text).to_owned())))
-            .collect()
+        rows.iter().map(|(line, text)| Ok((*line, (*text).to_owned()))).collect()
     }
 
     #[test]
@@ -245,12 +229,7 @@ mod tests {
     #[test]
     fn arrays_know_the_line_an_element_begins_on() {
         let text = "\n[\n {\"a\": \"],[\\\"\\\\\"},\n\n [1,\n2], \"x\"\n,3]\n ";
-        let want = [
-            (3, r#"{"a":"],[\"\\"}"#),
-            (5, "[1,2]"),
-            (6, "\"x\""),
-            (7, "3"),
-        ];
+        let want = [(3, r#"{"a":"],[\"\\"}"#), (5, "[1,2]"), (6, "\"x\""), (7, "3")];
         assert_eq!(read(text), ok(&want));
         assert_eq!(read("[]"), []);
     }
@@ -258,12 +237,7 @@ mod tests {
     #[test]
     fn a_bad_line_does_not_stop_the_next() {
         let rows = read("{\n1\n\u{0}");
-        assert!(
-            rows[0]
-                .as_ref()
-                .unwrap_err()
-                .starts_with("1: not JSON: EOF")
-        );
+        assert!(rows[0].as_ref().unwrap_err().starts_with("1: not JSON: EOF"));
         assert_eq!(rows[1], Ok((2, "1".into())));
         assert!(rows[2].is_err());
         let long = format!("\"{}\"\n7", "x".repeat(100));
@@ -274,19 +248,12 @@ mod tests {
 
     #[test]
     fn damaged_arrays_end_with_one_error() {
-        for text in [
-            "[", "[1", "[1,", "[1,]", "[1 2]", "[1]x", "[{\"a\":", "[\"", "[1}",
-        ] {
+        for text in ["[", "[1", "[1,", "[1,]", "[1 2]", "[1]x", "[{\"a\":", "[\"", "[1}"] {
             let rows = read(text);
             assert!(rows.last().is_some_and(Result::is_err), "{text}: {rows:?}");
         }
         let long = format!("[\"{}", "x".repeat(1000));
-        assert!(
-            read(&long)[0]
-                .as_ref()
-                .unwrap_err()
-                .contains("longer than 64")
-        );
+        assert!(read(&long)[0].as_ref().unwrap_err().contains("longer than 64"));
         // Elements that are not JSON by themselves are errors of their rows.
         let rows = read("[,1]");
         assert!(rows[0].is_err());

@@ -12,10 +12,7 @@ type Result<T> = std::result::Result<T, ReadError>;
 const MAX_MESSAGES: usize = 10_000;
 
 pub(super) fn wrong_type(expected: &'static str, found: &Value) -> ReadError {
-    ReadError::new(ReadErrorKind::WrongType {
-        expected,
-        found: kind_name(found),
-    })
+    ReadError::new(ReadErrorKind::WrongType { expected, found: kind_name(found) })
 }
 
 /// A list of messages.
@@ -24,13 +21,10 @@ pub(super) fn messages(value: &Value) -> Result<Vec<Message>> {
         return Err(wrong_type("a list of messages", value));
     };
     if list.len() > MAX_MESSAGES {
-        return Err(ReadError::bad_value(format!(
-            "more than {MAX_MESSAGES} messages"
-        )));
+        return Err(ReadError::bad_value(format!("more than {MAX_MESSAGES} messages")));
     }
     let each = list.iter().enumerate();
-    each.map(|(index, one)| message(one).map_err(|error| error.in_item(index)))
-        .collect()
+    each.map(|(index, one)| message(one).map_err(|error| error.in_item(index))).collect()
 }
 
 /// One message: `{role, content}` or `{from, value}`.
@@ -38,21 +32,14 @@ pub(super) fn message(value: &Value) -> Result<Message> {
     let Some(fields) = value.as_object() else {
         return Err(wrong_type("a message", value));
     };
-    let (role_key, content_key) = if fields.contains_key("from") {
-        ("from", "value")
-    } else {
-        ("role", "content")
-    };
+    let (role_key, content_key) =
+        if fields.contains_key("from") { ("from", "value") } else { ("role", "content") };
     let named = text(fields, role_key)?;
     let role = role(named).map_err(|error| error.in_field(role_key))?;
     let content = fields.get(content_key).unwrap_or(&Value::Null);
     if named == "function_call" {
         let calls = inline_calls(content).map_err(|error| error.in_field(content_key))?;
-        return Ok(Message {
-            role,
-            content: Vec::new(),
-            tool_calls: calls,
-        });
+        return Ok(Message { role, content: Vec::new(), tool_calls: calls });
     }
     let tool_calls = match fields.get("tool_calls") {
         None | Some(Value::Null) => Vec::new(),
@@ -62,11 +49,7 @@ pub(super) fn message(value: &Value) -> Result<Message> {
         return Err(ReadError::new(ReadErrorKind::Missing).in_field(content_key));
     }
     let content = parts(content).map_err(|error| error.in_field(content_key))?;
-    Ok(Message {
-        role,
-        content,
-        tool_calls,
-    })
+    Ok(Message { role, content, tool_calls })
 }
 
 fn role(name: &str) -> Result<Role> {
@@ -81,9 +64,7 @@ fn role(name: &str) -> Result<Role> {
 
 /// Content as a string, nothing, or a list of text parts.
 fn parts(value: &Value) -> Result<Vec<ContentPart>> {
-    let text = |text: &str| ContentPart::Text {
-        text: text.to_owned(),
-    };
+    let text = |text: &str| ContentPart::Text { text: text.to_owned() };
     match value {
         Value::Null => Ok(Vec::new()),
         Value::String(content) => Ok(vec![text(content)]),
@@ -106,15 +87,11 @@ fn part_text(part: &Value) -> Result<&str> {
     match fields.get("type").and_then(Value::as_str) {
         None | Some("text") => {}
         Some(other) => {
-            return Err(ReadError::bad_value(format!(
-                "parts of type {other:?} are not supported"
-            )));
+            return Err(ReadError::bad_value(format!("parts of type {other:?} are not supported")));
         }
     }
     let content = fields.get("text").or_else(|| fields.get("value"));
-    content
-        .and_then(Value::as_str)
-        .ok_or_else(|| ReadError::new(ReadErrorKind::Missing))
+    content.and_then(Value::as_str).ok_or_else(|| ReadError::new(ReadErrorKind::Missing))
 }
 
 fn tool_calls(value: &Value) -> Result<Vec<ToolCall>> {
@@ -122,8 +99,7 @@ fn tool_calls(value: &Value) -> Result<Vec<ToolCall>> {
         return Err(wrong_type("a list of calls", value));
     };
     let each = list.iter().enumerate();
-    each.map(|(index, call)| tool_call(call).map_err(|error| error.in_item(index)))
-        .collect()
+    each.map(|(index, call)| tool_call(call).map_err(|error| error.in_item(index))).collect()
 }
 
 /// `{id?, function: {name, arguments}}` or `{name, arguments}`.
@@ -159,8 +135,7 @@ pub(super) fn tools(value: &Value) -> Result<Vec<ToolDefinition>> {
         return Err(wrong_type("a list of tools", &parsed));
     };
     let each = list.iter().enumerate();
-    each.map(|(index, tool)| definition(tool).map_err(|error| error.in_item(index)))
-        .collect()
+    each.map(|(index, tool)| definition(tool).map_err(|error| error.in_item(index))).collect()
 }
 
 fn definition(value: &Value) -> Result<ToolDefinition> {
@@ -168,10 +143,7 @@ fn definition(value: &Value) -> Result<ToolDefinition> {
     let Some(fields) = function.as_object() else {
         return Err(wrong_type("a tool", function));
     };
-    let description = fields
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let description = fields.get("description").and_then(Value::as_str).unwrap_or_default();
     Ok(ToolDefinition {
         name: text(fields, "name")?.to_owned(),
         description: description.to_owned(),
@@ -202,9 +174,7 @@ fn json_text(value: &Value) -> String {
 /// A field that must be a string.
 pub(super) fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str> {
     let value = required(fields, name)?;
-    value
-        .as_str()
-        .ok_or_else(|| wrong_type("a string", value).in_field(name))
+    value.as_str().ok_or_else(|| wrong_type("a string", value).in_field(name))
 }
 
 /// A field that must be there.

@@ -22,9 +22,7 @@ pub(super) struct ParquetRows {
 
 impl std::fmt::Debug for ParquetRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParquetRows")
-            .field("num_read", &self.num_read)
-            .finish_non_exhaustive()
+        f.debug_struct("ParquetRows").field("num_read", &self.num_read).finish_non_exhaustive()
     }
 }
 
@@ -55,9 +53,7 @@ fn guarded<T>(step: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, Re
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(step)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(ReadError::container(error.to_string())),
-        Err(_) => Err(ReadError::container(
-            "the Parquet structure contradicts itself",
-        )),
+        Err(_) => Err(ReadError::container("the Parquet structure contradicts itself")),
     }
 }
 
@@ -95,12 +91,10 @@ fn json(field: Field, depth: usize) -> Result<Value, ReadError> {
         },
         Field::Group(row) => object(row, depth)?,
         Field::ListInternal(list) => {
-            let items = list
-                .elements()
-                .iter()
-                .cloned()
-                .enumerate()
-                .map(|(index, item)| json(item, depth + 1).map_err(|error| error.in_item(index)));
+            let items =
+                list.elements().iter().cloned().enumerate().map(|(index, item)| {
+                    json(item, depth + 1).map_err(|error| error.in_item(index))
+                });
             Value::Array(items.collect::<Result<_, _>>()?)
         }
         Field::MapInternal(map) => {

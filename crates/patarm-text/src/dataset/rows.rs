@@ -42,9 +42,7 @@ impl Rows {
         let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path).map_err(failed)?);
         let start = file.fill_buf().map_err(failed)?;
         if start.starts_with(PARQUET) {
-            return ParquetRows::open(path)
-                .map(Self::Parquet)
-                .map_err(|e| e.in_file(path));
+            return ParquetRows::open(path).map(Self::Parquet).map_err(|e| e.in_file(path));
         }
         let text: Box<dyn BufRead + Send> = if start.starts_with(&GZIP) {
             let plain = MultiGzDecoder::new(file);

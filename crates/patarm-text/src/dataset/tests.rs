@@ -71,14 +71,9 @@ fn files_read_as_expected() {
 #[test]
 fn skipping_counts_what_failing_reports() {
     let path = folder().join("bad_rows.jsonl");
-    let strict: Vec<_> = ComparisonReader::open(&path, &ReadOptions::default())
-        .unwrap()
-        .collect();
+    let strict: Vec<_> = ComparisonReader::open(&path, &ReadOptions::default()).unwrap().collect();
     let bad = strict.iter().filter(|record| record.is_err()).count() as u64;
-    let options = ReadOptions {
-        on_error: OnError::Skip,
-        ..ReadOptions::default()
-    };
+    let options = ReadOptions { on_error: OnError::Skip, ..ReadOptions::default() };
     let mut reader = ComparisonReader::open(&path, &options).unwrap();
     let good: Vec<_> = reader.by_ref().collect();
     assert!(good.iter().all(Result::is_ok));
@@ -93,16 +88,9 @@ fn skipping_counts_what_failing_reports() {
 
 #[test]
 fn a_named_format_is_not_second_guessed() {
-    let options = ReadOptions {
-        format: Some(Format::LlmBar),
-        ..ReadOptions::default()
-    };
+    let options = ReadOptions { format: Some(Format::LlmBar), ..ReadOptions::default() };
     let path = folder().join("trl_strings.jsonl");
-    let first = ComparisonReader::open(&path, &options)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap_err();
+    let first = ComparisonReader::open(&path, &options).unwrap().next().unwrap().unwrap_err();
     assert_eq!(first.field.as_deref(), Some("label"));
     assert_eq!(first.line, 1);
     for format in Format::ALL {
@@ -113,30 +101,13 @@ fn a_named_format_is_not_second_guessed() {
 
 #[test]
 fn limits_hold() {
-    let limits = Limits {
-        max_rows: Some(2),
-        ..Limits::default()
-    };
-    let options = ReadOptions {
-        limits,
-        ..ReadOptions::default()
-    };
+    let limits = Limits { max_rows: Some(2), ..Limits::default() };
+    let options = ReadOptions { limits, ..ReadOptions::default() };
     for name in ["two_members.jsonl.gz", "strings.parquet", "array.json.gz"] {
-        assert_eq!(
-            ComparisonReader::open(&folder().join(name), &options)
-                .unwrap()
-                .count(),
-            2
-        );
+        assert_eq!(ComparisonReader::open(&folder().join(name), &options).unwrap().count(), 2);
     }
-    let limits = Limits {
-        max_row_bytes: 30,
-        ..Limits::default()
-    };
-    let options = ReadOptions {
-        limits,
-        ..ReadOptions::default()
-    };
+    let limits = Limits { max_row_bytes: 30, ..Limits::default() };
+    let options = ReadOptions { limits, ..ReadOptions::default() };
     let mut reader =
         ComparisonReader::open(&folder().join("two_members.jsonl.gz"), &options).unwrap();
     let error = reader.next().unwrap().unwrap_err();
@@ -146,10 +117,7 @@ fn limits_hold() {
 #[test]
 fn missing_files_and_folders_are_errors() {
     let open = |path: &Path| ComparisonReader::open(path, &ReadOptions::default()).unwrap_err();
-    assert!(matches!(
-        open(Path::new("no/such/file")).kind,
-        ReadErrorKind::Io(_)
-    ));
+    assert!(matches!(open(Path::new("no/such/file")).kind, ReadErrorKind::Io(_)));
     assert!(open(&folder()).to_string().contains("folder"));
 }
 
@@ -186,11 +154,7 @@ fn damaged_files_never_panic_and_always_end() {
     let scratch = tempfile::tempdir().unwrap();
     for path in inputs() {
         let whole = std::fs::read(&path).unwrap();
-        let rounds = if path.extension().is_some_and(|end| end == "parquet") {
-            60
-        } else {
-            25
-        };
+        let rounds = if path.extension().is_some_and(|end| end == "parquet") { 60 } else { 25 };
         for round in 0..rounds {
             let mut bytes = whole.clone();
             Damage(round).spoil(&mut bytes);
@@ -204,10 +168,7 @@ fn damaged_files_never_panic_and_always_end() {
 }
 
 fn comparison(id: &str, prompt: &Conversation, label: Preference) -> Comparison {
-    let item = |response: &str| Item {
-        prompt: prompt.clone(),
-        response: response.into(),
-    };
+    let item = |response: &str| Item { prompt: prompt.clone(), response: response.into() };
     Comparison {
         id: id.into(),
         first: item("one\nline \"quoted\""),
@@ -220,17 +181,12 @@ fn comparison(id: &str, prompt: &Conversation, label: Preference) -> Comparison 
 }
 
 fn read_back(path: &Path) -> Vec<Comparison> {
-    ComparisonReader::open(path, &ReadOptions::default())
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
+    ComparisonReader::open(path, &ReadOptions::default()).unwrap().map(Result::unwrap).collect()
 }
 
 fn several_turns() -> Conversation {
     let mut conversation = Conversation::from_user("q1");
-    conversation
-        .messages
-        .push(Message::text(Role::Assistant, "a1"));
+    conversation.messages.push(Message::text(Role::Assistant, "a1"));
     conversation.messages.push(Message::text(Role::User, "q2"));
     conversation
 }
@@ -245,26 +201,13 @@ fn what_is_written_reads_back() {
     let all = [single.clone(), turns.clone(), tie.clone()];
 
     let written = write_comparisons(&path, OutputFormat::Native, &all).unwrap();
-    assert_eq!(
-        written,
-        Written {
-            comparisons: 3,
-            left_out: 0
-        }
-    );
+    assert_eq!(written, Written { comparisons: 3, left_out: 0 });
     assert_eq!(read_back(&path), all);
 
     let written = write_comparisons(&path, OutputFormat::PatarmRows, &all).unwrap();
-    assert_eq!(
-        written,
-        Written {
-            comparisons: 2,
-            left_out: 1
-        }
-    );
+    assert_eq!(written, Written { comparisons: 2, left_out: 1 });
     let mut rows = all[..2].to_vec();
-    rows.iter_mut()
-        .for_each(|comparison| comparison.subset = None);
+    rows.iter_mut().for_each(|comparison| comparison.subset = None);
     assert_eq!(read_back(&path), rows);
 
     write_comparisons(&path, OutputFormat::Messages, &all).unwrap();

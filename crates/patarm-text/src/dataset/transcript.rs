@@ -3,10 +3,7 @@
 use super::error::ReadError;
 use crate::conversation::{Message, Role};
 
-const MARKS: [(&str, Role); 2] = [
-    ("\n\nHuman:", Role::User),
-    ("\n\nAssistant:", Role::Assistant),
-];
+const MARKS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
 
 /// The turns of a transcript. One blank after each mark is part of the mark, all
 /// other text is kept as it stands.
@@ -28,10 +25,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Message>, ReadError> {
         let next = next_mark(rest);
         let end = next.map_or(rest.len(), |(at, _, _)| at);
         let content = &rest[..end];
-        messages.push(Message::text(
-            role,
-            content.strip_prefix(' ').unwrap_or(content),
-        ));
+        messages.push(Message::text(role, content.strip_prefix(' ').unwrap_or(content)));
         match next {
             Some((at, next_role, next_length)) => {
                 rest = &rest[at..];

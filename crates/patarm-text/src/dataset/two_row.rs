@@ -54,9 +54,7 @@ impl HalfPairs {
     pub(super) fn take_unpaired(&mut self) -> Option<ReadError> {
         let open = &mut self.open;
         let unpaired = self.unpaired.get_or_insert_with(|| {
-            open.drain()
-                .map(|(pair_id, half)| (half.line, pair_id))
-                .collect()
+            open.drain().map(|(pair_id, half)| (half.line, pair_id)).collect()
         });
         let (line, pair_id) = unpaired.pop_first()?;
         Some(ReadError::new(ReadErrorKind::Unpaired { pair_id }).on_line(line))
@@ -68,10 +66,7 @@ fn half(line: u64, fields: &Map<String, Value>) -> Result<Half, ReadError> {
         Value::String(prompt) => Conversation::from_user(prompt.as_str()),
         list => {
             let messages = messages(list).map_err(|error| error.in_field("prompt"))?;
-            Conversation {
-                messages,
-                tools: Vec::new(),
-            }
+            Conversation { messages, tools: Vec::new() }
         }
     };
     let response = text(fields, "response")?.to_owned();
@@ -113,24 +108,8 @@ fn join(id: String, a: Half, b: Half) -> Result<Comparison, ReadError> {
         let problem = format!("the rows of pair {id:?} disagree");
         return Err(ReadError::bad_value(problem).in_field("preferred_side"));
     }
-    let label = if a.preferred_side == 0 {
-        Preference::First
-    } else {
-        Preference::Second
-    };
+    let label = if a.preferred_side == 0 { Preference::First } else { Preference::Second };
     let task = a.task.or(b.task);
-    let (first, second) = if a.side == 0 {
-        (a.item, b.item)
-    } else {
-        (b.item, a.item)
-    };
-    Ok(Comparison {
-        id,
-        first,
-        second,
-        label,
-        strength: None,
-        task,
-        subset: None,
-    })
+    let (first, second) = if a.side == 0 { (a.item, b.item) } else { (b.item, a.item) };
+    Ok(Comparison { id, first, second, label, strength: None, task, subset: None })
 }

@@ -53,16 +53,10 @@ impl FromStr for OutputFormat {
     /// # Errors
     /// The names there are, when this is none of them.
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL.iter().map(|format| format.name()).collect();
-                format!(
-                    "unknown output format {name:?}; known are {}",
-                    names.join(", ")
-                )
-            })
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|format| format.name()).collect();
+            format!("unknown output format {name:?}; known are {}", names.join(", "))
+        })
     }
 }
 
@@ -86,11 +80,7 @@ pub fn write_comparisons<'a>(
     comparisons: impl IntoIterator<Item = &'a Comparison>,
 ) -> Result<Written> {
     let failed = |source: patarm_files::Error| {
-        Error::with_source(
-            ErrorKind::Io,
-            format!("cannot write {}", path.display()),
-            source,
-        )
+        Error::with_source(ErrorKind::Io, format!("cannot write {}", path.display()), source)
     };
     let mut file = AtomicFile::create(path).map_err(failed)?;
     let mut written = Written::default();
@@ -167,9 +157,7 @@ fn two_rows(comparison: &Comparison, chosen: &Item) -> Result<Vec<Value>> {
         return Err(unfit(comparison, "tools", "native"));
     }
     let preferred = usize::from(!std::ptr::eq(chosen, &comparison.first));
-    let sides = [&comparison.first, &comparison.second]
-        .into_iter()
-        .enumerate();
+    let sides = [&comparison.first, &comparison.second].into_iter().enumerate();
     let row = |(side, item): (usize, &Item)| {
         let prompt = match single_question(&item.prompt) {
             Some(prompt) => prompt.into(),
@@ -246,9 +234,6 @@ fn tool_list(conversation: &Conversation) -> Value {
 }
 
 fn unfit(comparison: &Comparison, has: &str, better: &str) -> Error {
-    let context = format!(
-        "comparison {:?} has {has}; write it with --to {better}",
-        comparison.id
-    );
+    let context = format!("comparison {:?} has {has}; write it with --to {better}", comparison.id);
     Error::new(ErrorKind::Data, context)
 }

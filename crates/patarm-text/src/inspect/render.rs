@@ -25,18 +25,11 @@ impl fmt::Display for Inspection {
         line(f, "empty responses", faults.empty_sides)?;
         line(f, "empty prompts", faults.empty_prompts)?;
         line(f, "prompts differ by side", faults.different_prompts)?;
-        writeln!(
-            f,
-            "characters                 p10    p50    p90    p99    max   mean"
-        )?;
+        writeln!(f, "characters                 p10    p50    p90    p99    max   mean")?;
         lengths(f, "prompt", &self.prompt_length)?;
         lengths(f, "chosen", &self.chosen_length)?;
         lengths(f, "rejected", &self.rejected_length)?;
-        writeln!(
-            f,
-            "preferring the longer response is right in {}",
-            share(&self.longer_wins)
-        )?;
+        writeln!(f, "preferring the longer response is right in {}", share(&self.longer_wins))?;
         parts(f, "by task", &self.tasks)?;
         parts(f, "by subset", &self.subsets)
     }
@@ -47,19 +40,8 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, count: u64) -> fmt::Result {
 }
 
 fn lengths(f: &mut fmt::Formatter<'_>, name: &str, found: &Lengths) -> fmt::Result {
-    let Lengths {
-        p10,
-        p50,
-        p90,
-        p99,
-        max,
-        mean,
-        ..
-    } = found;
-    writeln!(
-        f,
-        "  {name:<21}{p10:>7}{p50:>7}{p90:>7}{p99:>7}{max:>7}{mean:>7.0}"
-    )
+    let Lengths { p10, p50, p90, p99, max, mean, .. } = found;
+    writeln!(f, "  {name:<21}{p10:>7}{p50:>7}{p90:>7}{p99:>7}{max:>7}{mean:>7.0}")
 }
 
 fn share(found: &LongerWins) -> String {
@@ -75,12 +57,7 @@ fn parts(f: &mut fmt::Formatter<'_>, title: &str, parts: &BTreeMap<String, Part>
     }
     writeln!(f, "{title:<26}{:>8}   longer is right", "count")?;
     for (name, part) in parts {
-        writeln!(
-            f,
-            "  {name:<24}{:>8}   {}",
-            part.comparisons,
-            share(&part.longer_wins)
-        )?;
+        writeln!(f, "  {name:<24}{:>8}   {}", part.comparisons, share(&part.longer_wins))?;
     }
     Ok(())
 }

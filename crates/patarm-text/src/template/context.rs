@@ -9,14 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Tags that templates look for in contents, to take reasoning or tool calls
 /// apart. None of them ends or begins a turn.
-pub(super) const TAGS: [&str; 6] = [
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-    "<tool_response>",
-    "</tool_response>",
-];
+pub(super) const TAGS: [&str; 6] =
+    ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"];
 
 /// Where markers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +58,7 @@ impl Markers {
         // What a template drops from its output may still come back marked, so
         // the whole input counts, not only what is rendered.
         let input = serde_json::to_string(conversation).map_err(|source| {
-            Error::with_source(
-                ErrorKind::Template,
-                "conversation cannot be written",
-                source,
-            )
+            Error::with_source(ErrorKind::Template, "conversation cannot be written", source)
         })?;
         let used: std::collections::HashSet<char> = texts
             .iter()
@@ -79,17 +69,10 @@ impl Markers {
             .collect();
         let mut free = ('\u{F0000}'..='\u{FFFFD}').filter(|c| !used.contains(c));
         match (free.next(), free.next(), free.next(), free.next()) {
-            (Some(open), Some(start), Some(close), Some(more)) => Ok(Self {
-                open,
-                start,
-                close,
-                more,
-                style,
-            }),
-            _ => Err(Error::new(
-                ErrorKind::Limit,
-                "the conversation uses every private character",
-            )),
+            (Some(open), Some(start), Some(close), Some(more)) => {
+                Ok(Self { open, start, close, more, style })
+            }
+            _ => Err(Error::new(ErrorKind::Limit, "the conversation uses every private character")),
         }
     }
 
@@ -101,10 +84,7 @@ impl Markers {
         let mut marked = String::with_capacity(text.len() + 32);
         let mut rest = text;
         loop {
-            let next = TAGS
-                .iter()
-                .filter_map(|tag| Some((rest.find(tag)?, *tag)))
-                .min();
+            let next = TAGS.iter().filter_map(|tag| Some((rest.find(tag)?, *tag))).min();
             let (piece, tag) = match next {
                 Some((at, tag)) => (&rest[..at], tag),
                 None => (rest, ""),
@@ -115,11 +95,8 @@ impl Markers {
             } else {
                 let lead = &piece[..piece.len() - piece.trim_start().len()];
                 let trail = &piece[piece.trim_end().len()..];
-                let close = if tag.is_empty() || !trail.is_empty() {
-                    self.close
-                } else {
-                    self.more
-                };
+                let close =
+                    if tag.is_empty() || !trail.is_empty() { self.close } else { self.more };
                 marked.push_str(lead);
                 marked.push_str(&self.wrap(core, number, close));
                 marked.push_str(trail);
@@ -179,11 +156,7 @@ fn message_json(index: usize, message: &Message, markers: Option<&Markers>) -> R
     fields.insert("role".into(), role.into());
     fields.insert("content".into(), content.into());
     if !message.tool_calls.is_empty() {
-        let calls = message
-            .tool_calls
-            .iter()
-            .map(|call| tool_call_json(call, markers))
-            .collect();
+        let calls = message.tool_calls.iter().map(|call| tool_call_json(call, markers)).collect();
         fields.insert("tool_calls".into(), Json::Array(calls));
     }
     Ok(Json::Object(fields))
@@ -194,14 +167,10 @@ fn marked_content(index: usize, message: &Message, markers: &Markers) -> String 
     if markers.style.is_inside(message.role) {
         return markers.mark_inside(&message.plain_text(), part_number(index, 0));
     }
-    let parts = message
-        .content
-        .iter()
-        .enumerate()
-        .filter_map(|(part, content)| {
-            let ContentPart::Text { text } = content;
-            (!text.is_empty()).then(|| markers.wrap(text, part_number(index, part), markers.close))
-        });
+    let parts = message.content.iter().enumerate().filter_map(|(part, content)| {
+        let ContentPart::Text { text } = content;
+        (!text.is_empty()).then(|| markers.wrap(text, part_number(index, part), markers.close))
+    });
     parts.collect()
 }
 
@@ -217,10 +186,7 @@ fn tool_call_json(call: &ToolCall, markers: Option<&Markers>) -> Json {
     }
     fields.insert("type".into(), "function".into());
     let name = marked_text(&call.name, markers);
-    fields.insert(
-        "function".into(),
-        json!({"name": name, "arguments": arguments}),
-    );
+    fields.insert("function".into(), json!({"name": name, "arguments": arguments}));
     Json::Object(fields)
 }
 
@@ -229,21 +195,15 @@ pub(super) fn tools(conversation: &Conversation, markers: Option<&Markers>) -> R
     if conversation.tools.is_empty() {
         return Ok(Value::from(()));
     }
-    let list: Result<Vec<Json>> = conversation
-        .tools
-        .iter()
-        .map(|tool| tool_json(tool, markers))
-        .collect();
+    let list: Result<Vec<Json>> =
+        conversation.tools.iter().map(|tool| tool_json(tool, markers)).collect();
     Ok(Value::from(Serde(list?)))
 }
 
 fn tool_json(tool: &ToolDefinition, markers: Option<&Markers>) -> Result<Json> {
     let mut function = Map::new();
     function.insert("name".into(), marked_text(&tool.name, markers).into());
-    function.insert(
-        "description".into(),
-        marked_text(&tool.description, markers).into(),
-    );
+    function.insert("description".into(), marked_text(&tool.description, markers).into());
     if !tool.parameters.is_empty() {
         let parsed: Json = serde_json::from_str(&tool.parameters).map_err(|source| {
             let context = format!("parameters of tool {:?} are not JSON", tool.name);
@@ -257,12 +217,9 @@ fn tool_json(tool: &ToolDefinition, markers: Option<&Markers>) -> Result<Json> {
 fn marked_json(value: Json, markers: Option<&Markers>) -> Json {
     match value {
         Json::String(text) => marked_text(&text, markers).into(),
-        Json::Array(items) => Json::Array(
-            items
-                .into_iter()
-                .map(|item| marked_json(item, markers))
-                .collect(),
-        ),
+        Json::Array(items) => {
+            Json::Array(items.into_iter().map(|item| marked_json(item, markers)).collect())
+        }
         Json::Object(fields) => fields
             .into_iter()
             .map(|(key, item)| (marked_text(&key, markers), marked_json(item, markers)))
@@ -283,6 +240,5 @@ fn marked_text(text: &str, markers: Option<&Markers>) -> String {
 
 /// Whether a text has no character that control tokens are made of.
 fn is_harmless(text: &str) -> bool {
-    text.chars()
-        .all(|c| c.is_alphanumeric() || " \n\t.,;:!?'\"()/-_+*=%&@#$~^\\{}".contains(c))
+    text.chars().all(|c| c.is_alphanumeric() || " \n\t.,;:!?'\"()/-_+*=%&@#$~^\\{}".contains(c))
 }

@@ -14,10 +14,7 @@ type JinjaError = minijinja::Error;
 
 pub(super) fn build(name: &'static str, source: &str) -> Result<Environment<'static>> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(super::failed)?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_debug(false);
@@ -31,9 +28,7 @@ pub(super) fn build(name: &'static str, source: &str) -> Result<Environment<'sta
     environment.add_filter("tojson", tojson);
     environment.add_function("raise_exception", raise_exception);
     let source = without_generation_tags(source);
-    environment
-        .add_template_owned(name, source)
-        .map_err(super::failed)?;
+    environment.add_template_owned(name, source).map_err(super::failed)?;
     Ok(environment)
 }
 
@@ -58,9 +53,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, JinjaError> {
     let layout = Layout {
         indent: options.get::<Option<u32>>("indent")?,
         separators: options.get::<Option<Vec<String>>>("separators")?,
-        ensure_ascii: options
-            .get::<Option<bool>>("ensure_ascii")?
-            .unwrap_or(false),
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
     options.assert_all_used()?;
@@ -84,9 +77,7 @@ fn without_generation_tags(source: &str) -> String {
 }
 
 fn replaced(tag: &str) -> String {
-    let word = tag
-        .trim_start_matches(['{', '%', '-', '+'])
-        .trim_end_matches(['}', '%', '-', '+']);
+    let word = tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches(['}', '%', '-', '+']);
     match word.trim() {
         "generation" => tag.replace("generation", "if true"),
         "endgeneration" => tag.replace("endgeneration", "endif"),
@@ -100,9 +91,7 @@ pub(super) fn strftime_now(date: CalendarDate) -> Result<Value> {
         let context = format!("{}-{}-{} is not a date", date.year, date.month, date.day);
         return Err(Error::new(ErrorKind::Template, context));
     }
-    Ok(Value::from_function(move |format: String| {
-        strftime(date, &format)
-    }))
+    Ok(Value::from_function(move |format: String| strftime(date, &format)))
 }
 
 const MONTHS: [&str; 12] = [
@@ -119,15 +108,8 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const WEEKDAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 fn is_leap(year: u16) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
@@ -149,9 +131,7 @@ fn is_valid(date: CalendarDate) -> bool {
 }
 
 fn day_of_year(date: CalendarDate) -> u16 {
-    let before: u16 = (1..date.month)
-        .map(|m| u16::from(days_of_month(date.year, m)))
-        .sum();
+    let before: u16 = (1..date.month).map(|m| u16::from(days_of_month(date.year, m))).sum();
     before + u16::from(date.day)
 }
 
@@ -226,10 +206,7 @@ mod tests {
         assert_eq!(name(date(1969, 7, 20)), "Sunday");
         assert_eq!(name(date(2000, 2, 29)), "Tuesday");
         assert_eq!(name(date(2024, 7, 26)), "Friday");
-        assert_eq!(
-            strftime(date(2024, 12, 31), "%j %d %b %Y %-m").unwrap(),
-            "366 31 Dec 2024 12"
-        );
+        assert_eq!(strftime(date(2024, 12, 31), "%j %d %b %Y %-m").unwrap(), "366 31 Dec 2024 12");
         assert!(strftime(date(2024, 1, 1), "%Q").is_err());
         assert!(strftime(date(2024, 1, 1), "%").is_err());
         assert!(strftime_now(date(2023, 2, 29)).is_err());
@@ -239,9 +216,6 @@ mod tests {
     #[test]
     fn generation_tags_keep_their_whitespace_control() {
         let source = "a {%- generation -%} b {% endgeneration +%}{% x";
-        assert_eq!(
-            without_generation_tags(source),
-            "a {%- if true -%} b {% endif +%}{% x"
-        );
+        assert_eq!(without_generation_tags(source), "a {%- if true -%} b {% endif +%}{% x");
     }
 }

@@ -20,21 +20,12 @@ pub(super) struct Layout {
 
 /// The JSON text of a value.
 pub(super) fn dumps(value: &Value, layout: &Layout) -> Result<String, Error> {
-    if layout
-        .separators
-        .as_ref()
-        .is_some_and(|pair| pair.len() != 2)
+    if layout.separators.as_ref().is_some_and(|pair| pair.len() != 2)
         || layout.indent.is_some_and(|indent| indent > 64)
     {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "tojson: bad separators or indent",
-        ));
+        return Err(Error::new(ErrorKind::InvalidOperation, "tojson: bad separators or indent"));
     }
-    let mut writer = Writer {
-        text: String::new(),
-        layout,
-    };
+    let mut writer = Writer { text: String::new(), layout };
     writer.value(value, 0)?;
     Ok(writer.text)
 }
@@ -47,16 +38,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
-            return Err(Error::new(
-                ErrorKind::BadSerialization,
-                "tojson: nested too deeply",
-            ));
+            return Err(Error::new(ErrorKind::BadSerialization, "tojson: nested too deeply"));
         }
         match value.kind() {
             ValueKind::None => self.text.push_str("null"),
-            ValueKind::Bool => self
-                .text
-                .push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Bool => self.text.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value)?,
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => self.list(value, depth)?,
@@ -129,11 +115,7 @@ impl Writer<'_> {
         for (index, (key, item)) in entries.iter().enumerate() {
             self.before_item(index, depth);
             self.string(key);
-            let colon = self
-                .layout
-                .separators
-                .as_ref()
-                .map_or(": ", |pair| pair[1].as_str());
+            let colon = self.layout.separators.as_ref().map_or(": ", |pair| pair[1].as_str());
             self.text.push_str(colon);
             self.value(item, depth + 1)?;
         }
@@ -144,16 +126,8 @@ impl Writer<'_> {
     fn before_item(&mut self, index: usize, depth: usize) {
         if index > 0 {
             // Indented text has no blank after the comma.
-            let default = if self.layout.indent.is_some() {
-                ","
-            } else {
-                ", "
-            };
-            let comma = self
-                .layout
-                .separators
-                .as_ref()
-                .map_or(default, |pair| pair[0].as_str());
+            let default = if self.layout.indent.is_some() { "," } else { ", " };
+            let comma = self.layout.separators.as_ref().map_or(default, |pair| pair[0].as_str());
             self.text.push_str(comma);
         }
         self.new_line(depth + 1);
@@ -169,8 +143,7 @@ impl Writer<'_> {
     fn new_line(&mut self, depth: usize) {
         if let Some(indent) = self.layout.indent {
             self.text.push('\n');
-            self.text
-                .extend(std::iter::repeat_n(' ', indent as usize * depth));
+            self.text.extend(std::iter::repeat_n(' ', indent as usize * depth));
         }
     }
 }
@@ -194,11 +167,7 @@ fn python_float(number: f64) -> String {
         return "NaN".to_owned();
     }
     if number.is_infinite() {
-        return if number > 0.0 {
-            "Infinity".to_owned()
-        } else {
-            "-Infinity".to_owned()
-        };
+        return if number > 0.0 { "Infinity".to_owned() } else { "-Infinity".to_owned() };
     }
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -109,9 +109,6 @@ fn push(segments: &mut Vec<Segment>, kind: SegmentKind, text: &str) {
     }
     match segments.last_mut() {
         Some(last) if last.kind == kind && kind != SegmentKind::Tool => last.text.push_str(text),
-        _ => segments.push(Segment {
-            kind,
-            text: text.to_owned(),
-        }),
+        _ => segments.push(Segment { kind, text: text.to_owned() }),
     }
 }

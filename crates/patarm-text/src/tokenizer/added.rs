@@ -33,14 +33,7 @@ pub(super) struct AddedToken {
 impl AddedToken {
     /// A token without any stripping.
     pub(super) fn new(id: u32, text: String, control: bool) -> Self {
-        Self {
-            id,
-            text,
-            control,
-            lstrip: false,
-            rstrip: false,
-            single_word: false,
-        }
+        Self { id, text, control, lstrip: false, rstrip: false, single_word: false }
     }
 }
 
@@ -124,14 +117,10 @@ impl AddedTokens {
 
     fn match_at(&self, text: &str, at: usize) -> Option<&AddedToken> {
         let bytes = text.as_bytes();
-        self.by_first
-            .get(&bytes[at])?
-            .iter()
-            .map(|&index| &self.tokens[index])
-            .find(|token| {
-                bytes[at..].starts_with(token.text.as_bytes())
-                    && (!token.single_word || stands_alone(text, at, at + token.text.len()))
-            })
+        self.by_first.get(&bytes[at])?.iter().map(|&index| &self.tokens[index]).find(|token| {
+            bytes[at..].starts_with(token.text.as_bytes())
+                && (!token.single_word || stands_alone(text, at, at + token.text.len()))
+        })
     }
 }
 
@@ -158,20 +147,14 @@ mod tests {
     use super::*;
 
     fn tokens(texts: &[&str]) -> AddedTokens {
-        let list = texts
-            .iter()
-            .zip(0..)
-            .map(|(t, id)| AddedToken::new(id, t.to_string(), true));
+        let list = texts.iter().zip(0..).map(|(t, id)| AddedToken::new(id, t.to_string(), true));
         AddedTokens::new(list.collect())
     }
 
     #[test]
     fn leftmost_then_longest() {
         let added = tokens(&["<a>", "<a><b>", "b>"]);
-        assert_eq!(
-            added.split("x<a><b>y"),
-            [Piece::Text("x"), Piece::Token(1), Piece::Text("y")]
-        );
+        assert_eq!(added.split("x<a><b>y"), [Piece::Text("x"), Piece::Token(1), Piece::Text("y")]);
         assert_eq!(added.split("<a>b>"), [Piece::Token(0), Piece::Token(2)]);
         assert_eq!(added.split(""), []);
     }
@@ -181,12 +164,7 @@ mod tests {
         let added = tokens(&["é", "<a>"]);
         assert_eq!(
             added.split("日<a>é語"),
-            [
-                Piece::Text("日"),
-                Piece::Token(1),
-                Piece::Token(0),
-                Piece::Text("語")
-            ]
+            [Piece::Text("日"), Piece::Token(1), Piece::Token(0), Piece::Text("語")]
         );
     }
 
@@ -200,12 +178,7 @@ mod tests {
         let added = AddedTokens::new(vec![mask, word]);
         assert_eq!(
             added.split("a \n<mask>  b concat cat"),
-            [
-                Piece::Text("a"),
-                Piece::Token(7),
-                Piece::Text("b concat "),
-                Piece::Token(8)
-            ]
+            [Piece::Text("a"), Piece::Token(7), Piece::Text("b concat "), Piece::Token(8)]
         );
     }
 }

@@ -100,12 +100,7 @@ impl DecodeStream {
     /// A stream at its beginning.
     #[must_use]
     pub fn new(control: ControlTokens) -> Self {
-        Self {
-            control,
-            pending: Vec::new(),
-            run: Vec::new(),
-            given: 0,
-        }
+        Self { control, pending: Vec::new(), run: Vec::new(), given: 0 }
     }
 
     /// Takes one id; returns the text that is certain by now, often one token's.

@@ -29,14 +29,8 @@ const UNUSED: i32 = 5;
 /// Tokens that end a turn or a text in the model families this crate knows,
 /// where they are control tokens: generation must stop at any of them, and a
 /// GGUF header names only one.
-const END_TOKENS: [&str; 6] = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<end_of_turn>",
-];
+const END_TOKENS: [&str; 6] =
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>"];
 
 /// What a GGUF header says about its vocabulary.
 #[derive(Clone, Debug, Default)]
@@ -123,11 +117,7 @@ fn split(pattern: &str) -> Result<PreTokenizerWrapper> {
     let pattern = SplitPattern::Regex(pattern.to_owned());
     let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
     split.map(Into::into).map_err(|source| {
-        Error::with_source(
-            ErrorKind::Tokenizer,
-            "splitting rule does not compile",
-            source,
-        )
+        Error::with_source(ErrorKind::Tokenizer, "splitting rule does not compile", source)
     })
 }
 
@@ -145,16 +135,9 @@ pub(super) fn from_parts(parts: GgufParts) -> Result<Tokenizer> {
         .collect();
     let vocabulary = Vocabulary::byte_level(size, entries.iter().map(|&(text, id)| (id, text)));
     // The first of several entries with the same text keeps it.
-    let vocab: Vocab = entries
-        .iter()
-        .rev()
-        .map(|&(text, id)| (text.to_owned(), id))
-        .collect();
-    let control: HashSet<&str> = added
-        .iter()
-        .filter(|token| token.control)
-        .map(|token| token.text.as_str())
-        .collect();
+    let vocab: Vocab = entries.iter().rev().map(|&(text, id)| (text.to_owned(), id)).collect();
+    let control: HashSet<&str> =
+        added.iter().filter(|token| token.control).map(|token| token.text.as_str()).collect();
     let merges = merge_pairs(&parts.merges, &control)?;
     let plain = byte_level_bpe(family, vocab, merges)?;
     let special = special_ids(&parts, &added);
@@ -184,9 +167,7 @@ fn check(parts: &GgufParts) -> Result<()> {
     }
     let types = parts.token_types.len();
     if tokens == 0 || (types != 0 && types != tokens) {
-        return Err(damaged(format!(
-            "vocabulary has {tokens} tokens but {types} token types"
-        )));
+        return Err(damaged(format!("vocabulary has {tokens} tokens but {types} token types")));
     }
     Ok(())
 }
@@ -213,15 +194,10 @@ fn merge_pairs(merges: &[String], control: &HashSet<&str>) -> Result<Merges> {
     let mut pairs = Vec::with_capacity(merges.len());
     for (index, merge) in merges.iter().enumerate() {
         let Some((left, right)) = merge.split_once(' ') else {
-            return Err(damaged(format!(
-                "merge {index} is {merge:?}, not two pieces"
-            )));
+            return Err(damaged(format!("merge {index} is {merge:?}, not two pieces")));
         };
         let merged = [left, right].concat();
-        if ![left, right, merged.as_str()]
-            .iter()
-            .any(|text| control.contains(text))
-        {
+        if ![left, right, merged.as_str()].iter().any(|text| control.contains(text)) {
             pairs.push((left.to_owned(), right.to_owned()));
         }
     }
@@ -234,11 +210,7 @@ fn byte_level_bpe(family: Family, vocab: Vocab, merges: Merges) -> Result<tokeni
         .ignore_merges(family == Family::Llama3)
         .build()
         .map_err(|source| {
-            Error::with_source(
-                ErrorKind::Tokenizer,
-                "vocabulary and merges do not fit",
-                source,
-            )
+            Error::with_source(ErrorKind::Tokenizer, "vocabulary and merges do not fit", source)
         })?;
     let mut plain = tokenizers::Tokenizer::new(model);
     plain.with_pre_tokenizer(Some(family.pre_tokenizer()?));
@@ -251,21 +223,14 @@ fn byte_level_bpe(family: Family, vocab: Vocab, merges: Merges) -> Result<tokeni
 fn special_ids(parts: &GgufParts, added: &AddedTokens) -> SpecialIds {
     let mut eos: Vec<u32> = parts.eos.into_iter().collect();
     for text in END_TOKENS {
-        let control = added
-            .iter()
-            .find(|token| token.control && token.text == text);
+        let control = added.iter().find(|token| token.control && token.text == text);
         if let Some(token) = control
             && !eos.contains(&token.id)
         {
             eos.push(token.id);
         }
     }
-    SpecialIds {
-        bos: parts.bos,
-        eos,
-        pad: parts.pad,
-        add_bos: parts.add_bos,
-    }
+    SpecialIds { bos: parts.bos, eos, pad: parts.pad, add_bos: parts.add_bos }
 }
 
 fn damaged(context: String) -> Error {

@@ -39,13 +39,7 @@ pub(super) fn from_text(text: &str) -> Result<Tokenizer> {
         Vocabulary::Decoder { size }
     };
     let special = SpecialIds::default();
-    Ok(Tokenizer {
-        plain,
-        added,
-        vocabulary,
-        special,
-        chat_template: None,
-    })
+    Ok(Tokenizer { plain, added, vocabulary, special, chat_template: None })
 }
 
 fn take_added(json: &mut Value) -> Result<AddedTokens> {
@@ -53,11 +47,7 @@ fn take_added(json: &mut Value) -> Result<AddedTokens> {
         return Ok(AddedTokens::default());
     };
     let tokens: Option<Vec<AddedToken>> = serde_json::from_value(list).map_err(|source| {
-        Error::with_source(
-            ErrorKind::Tokenizer,
-            "field \"added_tokens\" is damaged",
-            source,
-        )
+        Error::with_source(ErrorKind::Tokenizer, "field \"added_tokens\" is damaged", source)
     })?;
     Ok(AddedTokens::new(tokens.unwrap_or_default()))
 }
@@ -77,10 +67,7 @@ fn make_plain(json: &mut Value, added: &AddedTokens) {
     };
     // The unknown token stays: it stands for text that cannot be spelt, and
     // models that have one refuse to work without it.
-    let unknown = model
-        .get("unk_token")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let unknown = model.get("unk_token").and_then(Value::as_str).map(str::to_owned);
     let control: HashSet<&str> = added
         .iter()
         .filter(|token| token.control && Some(&token.text) != unknown.as_ref())
@@ -102,9 +89,7 @@ fn touches(merge: &Value, control: &HashSet<&str>) -> bool {
         Value::Array(pair) => (text_at(pair, 0), text_at(pair, 1)),
         _ => return false,
     };
-    [left, right, [left, right].concat().as_str()]
-        .iter()
-        .any(|text| control.contains(text))
+    [left, right, [left, right].concat().as_str()].iter().any(|text| control.contains(text))
 }
 
 fn text_at(pair: &[Value], index: usize) -> &str {
@@ -115,9 +100,7 @@ fn text_at(pair: &[Value], index: usize) -> &str {
 fn has_type(component: &Value, name: &str) -> bool {
     component["type"] == name
         || ["decoders", "pretokenizers"].iter().any(|list| {
-            component[*list]
-                .as_array()
-                .is_some_and(|all| all.iter().any(|c| c["type"] == name))
+            component[*list].as_array().is_some_and(|all| all.iter().any(|c| c["type"] == name))
         })
 }
 
@@ -125,17 +108,12 @@ fn vocabulary_size(
     vocab: &std::collections::HashMap<String, u32>,
     added: &AddedTokens,
 ) -> Result<usize> {
-    let largest = vocab
-        .values()
-        .copied()
-        .chain(added.iter().map(|token| token.id))
-        .max();
+    let largest = vocab.values().copied().chain(added.iter().map(|token| token.id)).max();
     match largest {
         Some(id) if id <= MAX_ID => Ok(id as usize + 1),
-        Some(id) => Err(Error::new(
-            ErrorKind::Limit,
-            format!("token id {id} is larger than {MAX_ID}"),
-        )),
+        Some(id) => {
+            Err(Error::new(ErrorKind::Limit, format!("token id {id} is larger than {MAX_ID}")))
+        }
         None => Err(Error::new(ErrorKind::Tokenizer, "the vocabulary is empty")),
     }
 }

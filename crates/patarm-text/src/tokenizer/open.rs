@@ -17,9 +17,7 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> Result<String> {
     let mut file = File::open(path).map_err(|source| Error::io("open", path, source))?;
     let mut text = String::new();
     let mut limited = Read::by_ref(&mut file).take(limit + 1);
-    limited
-        .read_to_string(&mut text)
-        .map_err(|source| Error::io("read", path, source))?;
+    limited.read_to_string(&mut text).map_err(|source| Error::io("read", path, source))?;
     if text.len() as u64 > limit {
         let context = format!("{} is larger than {limit} bytes", path.display());
         return Err(Error::new(ErrorKind::Limit, context));
@@ -29,10 +27,7 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> Result<String> {
 
 pub(super) fn open(path: &Path) -> Result<Tokenizer> {
     let file = find(path)?;
-    if file
-        .extension()
-        .is_some_and(|extension| extension == "json")
-    {
+    if file.extension().is_some_and(|extension| extension == "json") {
         open_json(&file)
     } else {
         open_gguf(&file)
@@ -50,12 +45,9 @@ fn find(path: &Path) -> Result<PathBuf> {
         return Ok(json);
     }
     let entries = std::fs::read_dir(path).map_err(|source| Error::io("list", path, source))?;
-    let mut files = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| {
-            file.extension()
-                .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-        });
+    let mut files = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| {
+        file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    });
     match (files.next(), files.next()) {
         (Some(only), None) => Ok(only),
         _ => {
@@ -102,11 +94,7 @@ fn read_json(path: &Path) -> Result<Value> {
     }
     let text = read_limited(path, MAX_CONFIG_BYTES)?;
     serde_json::from_str(&text).map_err(|source| {
-        Error::with_source(
-            ErrorKind::Tokenizer,
-            format!("cannot use {}", path.display()),
-            source,
-        )
+        Error::with_source(ErrorKind::Tokenizer, format!("cannot use {}", path.display()), source)
     })
 }
 
@@ -117,10 +105,7 @@ fn special_ids(tokenizer: &Tokenizer, folder: &Path, config: &Value) -> Result<S
     let model = read_json(&folder.join("config.json"))?;
     let named = |name: &str| named_token(tokenizer, &config[name]);
     let listed = |name: &str| {
-        [&generation, &model]
-            .iter()
-            .map(|file| ids(&file[name]))
-            .find(|ids| !ids.is_empty())
+        [&generation, &model].iter().map(|file| ids(&file[name])).find(|ids| !ids.is_empty())
     };
     let mut eos = listed("eos_token_id").unwrap_or_default();
     // The end of a turn may be known to the tokenizer alone.
@@ -157,12 +142,7 @@ fn chat_template(folder: &Path, config: &Value) -> Result<Option<String>> {
         return read_limited(&beside, MAX_CONFIG_BYTES).map(Some);
     }
     let value = &config["chat_template"];
-    let named = || {
-        value
-            .as_array()?
-            .iter()
-            .find(|one| one["name"] == "default")?["template"]
-            .as_str()
-    };
+    let named =
+        || value.as_array()?.iter().find(|one| one["name"] == "default")?["template"].as_str();
     Ok(value.as_str().or_else(named).map(str::to_owned))
 }

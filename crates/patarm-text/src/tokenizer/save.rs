@@ -19,18 +19,9 @@ impl GgufParts {
     /// one is then whole or absent.
     pub fn save_files(&self, folder: &Path) -> Result<()> {
         let tokenizer = Tokenizer::from_gguf_parts(self.clone())?;
-        write_json(
-            &folder.join("tokenizer.json"),
-            &self.tokenizer_json(&tokenizer)?,
-        )?;
-        write_json(
-            &folder.join("tokenizer_config.json"),
-            &tokenizer.config_json(),
-        )?;
-        write_json(
-            &folder.join("generation_config.json"),
-            &tokenizer.generation_json(),
-        )
+        write_json(&folder.join("tokenizer.json"), &self.tokenizer_json(&tokenizer)?)?;
+        write_json(&folder.join("tokenizer_config.json"), &tokenizer.config_json())?;
+        write_json(&folder.join("generation_config.json"), &tokenizer.generation_json())
     }
 
     /// Control tokens stand in the vocabulary too: readers give an added token the
@@ -139,11 +130,7 @@ fn byte_level() -> Value {
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     let text = format!("{value:#}\n");
     patarm_files::write_atomically(path, text.as_bytes()).map_err(|source| {
-        Error::with_source(
-            ErrorKind::Io,
-            format!("cannot save {}", path.display()),
-            source,
-        )
+        Error::with_source(ErrorKind::Io, format!("cannot save {}", path.display()), source)
     })
 }
 
@@ -186,13 +173,7 @@ mod tests {
             assert_eq!(again.vocab_size(), original.vocab_size());
             assert!(again.is_control(6) && !again.is_control(5));
             // Data cannot reach a control token in either.
-            assert!(
-                again
-                    .encode_text("<|im_end|>")
-                    .unwrap_or_default()
-                    .iter()
-                    .all(|&id| id != 6)
-            );
+            assert!(again.encode_text("<|im_end|>").unwrap_or_default().iter().all(|&id| id != 6));
         }
     }
 
@@ -202,13 +183,8 @@ mod tests {
         parts(true).save_files(folder.path()).unwrap();
         let path = folder.path().join("tokenizer.json");
         let reader = tokenizers::Tokenizer::from_file(path).unwrap();
-        let ids = |special| {
-            reader
-                .encode("ab<think>a<|im_end|>", special)
-                .unwrap()
-                .get_ids()
-                .to_vec()
-        };
+        let ids =
+            |special| reader.encode("ab<think>a<|im_end|>", special).unwrap().get_ids().to_vec();
         assert_eq!(ids(false), [3, 5, 1, 6]);
         assert_eq!(ids(true), [0, 3, 5, 1, 6]);
         assert_eq!(reader.decode(&[3, 4, 1], false).unwrap(), "ab a");
@@ -216,9 +192,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_an_error() {
-        let error = parts(false)
-            .save_files(Path::new("no/such/folder"))
-            .unwrap_err();
+        let error = parts(false).save_files(Path::new("no/such/folder")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
     }
 }

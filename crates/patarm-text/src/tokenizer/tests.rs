@@ -8,9 +8,7 @@ use serde::Deserialize;
 use super::*;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../testdata/text")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/text").join(name)
 }
 
 fn tiny() -> Tokenizer {
@@ -46,22 +44,13 @@ fn gguf_parts() -> GgufParts {
         .as_array()
         .unwrap()
         .iter()
-        .map(|pair| {
-            format!(
-                "{} {}",
-                pair[0].as_str().unwrap(),
-                pair[1].as_str().unwrap()
-            )
-        });
+        .map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()));
     GgufParts {
         model: "gpt2".into(),
         pre: "qwen2".into(),
         merges: merges.collect(),
         token_types: tokens.iter().map(|token| token.2).collect(),
-        eos: tokens
-            .iter()
-            .find(|token| token.1 == "<|im_end|>")
-            .map(|token| token.0),
+        eos: tokens.iter().find(|token| token.1 == "<|im_end|>").map(|token| token.0),
         tokens: tokens.into_iter().map(|token| token.1).collect(),
         ..GgufParts::default()
     }
@@ -76,17 +65,9 @@ fn equal_to_the_reference_from_either_source() {
         for case in &cases {
             let ids = tokenizer.encode_template(&case.text).unwrap();
             assert_eq!(ids, case.template, "{:?}", case.text);
-            assert_eq!(
-                tokenizer.encode_text(&case.text).unwrap(),
-                case.data,
-                "{:?}",
-                case.text
-            );
+            assert_eq!(tokenizer.encode_text(&case.text).unwrap(), case.data, "{:?}", case.text);
             assert_eq!(tokenizer.decode(&ids, ControlTokens::Keep), case.decoded);
-            assert_eq!(
-                tokenizer.decode(&ids, ControlTokens::Skip),
-                case.decoded_skip
-            );
+            assert_eq!(tokenizer.decode(&ids, ControlTokens::Skip), case.decoded_skip);
         }
     }
 }
@@ -109,10 +90,7 @@ fn merges_into_a_control_token_are_dropped() {
     let word = |merge: &&String| merge.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
     let end = parts.merges.iter().rfind(word).unwrap().replace(' ', "");
     let id = parts.tokens.iter().position(|token| *token == end).unwrap();
-    let before = Tokenizer::from_gguf_parts(parts.clone())
-        .unwrap()
-        .encode_text(&end)
-        .unwrap();
+    let before = Tokenizer::from_gguf_parts(parts.clone()).unwrap().encode_text(&end).unwrap();
     assert_eq!(before, [id as u32]);
     parts.token_types[id] = 3;
     let tokenizer = Tokenizer::from_gguf_parts(parts).unwrap();
@@ -131,15 +109,9 @@ fn roles_of_ids() {
     assert_eq!(tokenizer.bos_text(), "");
     let size = tokenizer.vocab_size() as u32;
     assert_eq!(tokenizer.token_text(size), None);
-    let wrong = SpecialIds {
-        eos: vec![size],
-        ..SpecialIds::default()
-    };
+    let wrong = SpecialIds { eos: vec![size], ..SpecialIds::default() };
     let error = tokenizer.set_special_ids(wrong).unwrap_err();
-    assert!(
-        error.to_string().contains("outside the vocabulary"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("outside the vocabulary"), "{error}");
 }
 
 #[test]
@@ -151,10 +123,7 @@ fn smollm_digits_stand_alone_and_llama_groups_three() {
         parts.token_types.push(1);
         parts.merges.push("1 2".into());
         parts.pre = pre.into();
-        Tokenizer::from_gguf_parts(parts)
-            .unwrap()
-            .encode_text(text)
-            .unwrap()
+        Tokenizer::from_gguf_parts(parts).unwrap().encode_text(text).unwrap()
     };
     assert_eq!(ids("smollm", "12").len(), 2);
     assert_eq!(ids("qwen2", "12").len(), 2);
@@ -208,34 +177,22 @@ fn opening_a_folder_finds_roles_and_template() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let missing = Tokenizer::open(folder.path()).unwrap_err();
-    assert!(
-        missing.to_string().contains("has no tokenizer"),
-        "{missing}"
-    );
-    write(
-        "tokenizer.json",
-        &std::fs::read_to_string(fixture("tokenizer.json")).unwrap(),
-    );
+    assert!(missing.to_string().contains("has no tokenizer"), "{missing}");
+    write("tokenizer.json", &std::fs::read_to_string(fixture("tokenizer.json")).unwrap());
     write(
         "tokenizer_config.json",
         r#"{"eos_token": {"content": "<|im_end|>"}, "bos_token": null,
             "chat_template": [{"name": "default", "template": "T"}]}"#,
     );
     let text_end = tiny().token_id("<|endoftext|>").unwrap();
-    write(
-        "generation_config.json",
-        &format!("{{\"eos_token_id\": [{text_end}]}}"),
-    );
+    write("generation_config.json", &format!("{{\"eos_token_id\": [{text_end}]}}"));
     let tokenizer = Tokenizer::open(folder.path()).unwrap();
     let end = tokenizer.token_id("<|im_end|>").unwrap();
     assert_eq!(tokenizer.eos_ids(), [text_end, end]);
     assert_eq!(tokenizer.special_ids().bos, None);
     assert_eq!(tokenizer.chat_template(), Some("T"));
     write("chat_template.jinja", "J");
-    assert_eq!(
-        Tokenizer::open(folder.path()).unwrap().chat_template(),
-        Some("J")
-    );
+    assert_eq!(Tokenizer::open(folder.path()).unwrap().chat_template(), Some("J"));
     write("config.json", "{");
     assert!(Tokenizer::open(folder.path()).is_err());
 }
@@ -249,18 +206,9 @@ fn opening_a_gguf_file_uses_its_vocabulary() {
     writer.metadata("general.architecture", text("llama"));
     writer.metadata("tokenizer.ggml.model", text(&parts.model));
     writer.metadata("tokenizer.ggml.pre", text(&parts.pre));
-    writer.metadata(
-        "tokenizer.ggml.tokens",
-        Value::Array(Array::String(parts.tokens)),
-    );
-    writer.metadata(
-        "tokenizer.ggml.merges",
-        Value::Array(Array::String(parts.merges)),
-    );
-    writer.metadata(
-        "tokenizer.ggml.token_type",
-        Value::Array(Array::I32(parts.token_types)),
-    );
+    writer.metadata("tokenizer.ggml.tokens", Value::Array(Array::String(parts.tokens)));
+    writer.metadata("tokenizer.ggml.merges", Value::Array(Array::String(parts.merges)));
+    writer.metadata("tokenizer.ggml.token_type", Value::Array(Array::I32(parts.token_types)));
     writer.metadata("tokenizer.chat_template", text(crate::template::CHATML));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
@@ -269,11 +217,7 @@ fn opening_a_gguf_file_uses_its_vocabulary() {
         let tokenizer = Tokenizer::open(place).unwrap();
         assert_eq!(tokenizer.vocab_size(), tiny().vocab_size());
         assert_eq!(tokenizer.eos_text(), "<|im_end|>");
-        assert!(
-            crate::template::ChatTemplate::from_tokenizer(&tokenizer)
-                .unwrap()
-                .is_some()
-        );
+        assert!(crate::template::ChatTemplate::from_tokenizer(&tokenizer).unwrap().is_some());
     }
     std::fs::write(&path, b"GGUF\x03").unwrap();
     let error = Tokenizer::open(&path).unwrap_err();
@@ -283,9 +227,7 @@ fn opening_a_gguf_file_uses_its_vocabulary() {
 
 #[test]
 fn over_long_text_is_refused() {
-    let error = tiny()
-        .encode_text(&" ".repeat(MAX_TEXT_BYTES + 1))
-        .unwrap_err();
+    let error = tiny().encode_text(&" ".repeat(MAX_TEXT_BYTES + 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
 }
 

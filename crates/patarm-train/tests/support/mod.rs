@@ -1,10 +1,5 @@
 //! A tiny judge and a planted preference, for tests of the loops.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "each test binary uses a part"
-)]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,9 +48,7 @@ pub struct World {
 }
 
 pub fn testdata(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../testdata")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
 }
 
 impl World {
@@ -63,22 +56,12 @@ impl World {
         let tokenizer =
             Arc::new(Tokenizer::from_file(&testdata("text/tokenizer.json")).expect("tokenizer"));
         let template = Arc::new(JudgeTemplate::from_toml(TEMPLATE, "tiny").expect("template"));
-        let text = JudgeText::new(
-            tokenizer,
-            template,
-            RubricMode::Primary,
-            Terminator::FirstToken,
-        )
-        .expect("text");
+        let text = JudgeText::new(tokenizer, template, RubricMode::Primary, Terminator::FirstToken)
+            .expect("text");
         let mut config =
             ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
         config.vocab_size = text.tokenizer().vocab_size().max(370);
-        Self {
-            config,
-            text,
-            comparisons: planted(48, 0),
-            held_out: planted(24, 1000),
-        }
+        Self { config, text, comparisons: planted(48, 0), held_out: planted(24, 1000) }
     }
 
     pub fn decoder(&self, seed: u64) -> Decoder {
@@ -89,10 +72,7 @@ impl World {
 
     /// Judgements that are a score and nothing else, drawn without looking at labels.
     pub fn records(&self, seed: u64) -> Vec<ColdStartRecord> {
-        let items = self
-            .comparisons
-            .iter()
-            .flat_map(|pair| [&pair.first, &pair.second]);
+        let items = self.comparisons.iter().flat_map(|pair| [&pair.first, &pair.second]);
         let record = |(index, item): (usize, &Item)| ColdStartRecord {
             version: cold_start::RECORD_VERSION,
             item: item.clone(),
@@ -140,11 +120,7 @@ fn planted(count: usize, first: usize) -> Vec<Comparison> {
             task: Some(Task::Chat),
             subset: None,
         };
-        if index % 2 == 0 {
-            comparison
-        } else {
-            comparison.swap()
-        }
+        if index % 2 == 0 { comparison } else { comparison.swap() }
     };
     (0..count).map(pair).collect()
 }

@@ -25,14 +25,8 @@ fn floats() {
     let f16_bytes = numbers.iter().flat_map(|v| half_bytes(*v)).collect();
     assert_eq!(decode(TensorType::F16, 3, f16_bytes), numbers);
     // 3.0e4 needs more than the 8 significant bits of BF16; 29952 is the nearest.
-    let bf16_bytes = numbers
-        .iter()
-        .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
-        .collect();
-    assert_eq!(
-        decode(TensorType::Bf16, 3, bf16_bytes),
-        [1.5, -0.25, 29952.0]
-    );
+    let bf16_bytes = numbers.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+    assert_eq!(decode(TensorType::Bf16, 3, bf16_bytes), [1.5, -0.25, 29952.0]);
 }
 
 #[test]
@@ -83,11 +77,7 @@ fn q8_0_is_a_scaled_signed_byte() {
     let values = decode(TensorType::Q8_0, 32, bytes);
     assert_eq!(values[0], -16.0);
     assert_eq!(values[1], 0.125 * -119.0);
-    assert_eq!(
-        values[31],
-        0.125 * -105.0,
-        "31 · 9 = 279 wraps to 23, minus 128"
-    );
+    assert_eq!(values[31], 0.125 * -105.0, "31 · 9 = 279 wraps to 23, minus 128");
 }
 
 #[test]
@@ -151,8 +141,7 @@ fn several_tasks_give_the_same_as_one() {
     let bytes = (0..blocks)
         .flat_map(|block| {
             let d = half_bytes((block % 100) as f32);
-            d.into_iter()
-                .chain((0..32_u8).map(move |i| i.wrapping_add(block as u8)))
+            d.into_iter().chain((0..32_u8).map(move |i| i.wrapping_add(block as u8)))
         })
         .collect();
     let values = decode(TensorType::Q8_0, blocks * 32, bytes);

@@ -40,12 +40,7 @@ pub(crate) fn backward(
             copy.d_keys.fill([0.0; LANES]);
             copy.d_values.fill([0.0; LANES]);
             for &piece in &shares[task / shape.kv_heads].pieces {
-                let chunk = Chunk {
-                    inputs,
-                    outputs,
-                    piece,
-                    head,
-                };
+                let chunk = Chunk { inputs, outputs, piece, head };
                 let found = cpu.isa.run(ChunkBackward { chunk, copy });
                 store_queries(&chunk, &found, &d_queries);
             }
@@ -65,12 +60,7 @@ struct Chunk<'a> {
 
 #[expect(unsafe_code, reason = "tasks write disjoint queries and heads")]
 fn store_queries(chunk: &Chunk<'_>, d_queries: &[Lanes], d_q: &Parts<'_, f32>) {
-    let Chunk {
-        inputs,
-        piece,
-        head,
-        ..
-    } = chunk;
+    let Chunk { inputs, piece, head, .. } = chunk;
     let panels = tile::dim_panels(head.dim);
     for j in 0..piece.len {
         let part = (piece.query() + j) * inputs.shape.kv_heads + head.kv_head;
@@ -95,12 +85,7 @@ impl Kernel for ChunkBackward<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<Lanes> {
-        let Chunk {
-            inputs,
-            piece,
-            head,
-            ..
-        } = self.chunk;
+        let Chunk { inputs, piece, head, .. } = self.chunk;
         let panels = tile::dim_panels(head.dim);
         let rows = Rows::new(&self.chunk);
         let padded = rows.len.next_multiple_of(GROUP);
@@ -118,16 +103,10 @@ impl Kernel for ChunkBackward<'_, '_> {
                 let d_queries = &mut d_queries[row * panels..][..GROUP * panels];
                 group.add_query_gradient(simd, &block, &slopes, row, d_queries);
             }
-            let keys = KeyGradient {
-                matrix: &slopes.scores,
-                values: &rows.q,
-            };
+            let keys = KeyGradient { matrix: &slopes.scores, values: &rows.q };
             let slots = slots.counted_from(self.copy.first_slot);
             keys.add(simd, slopes.first, slots.as_slice(), self.copy.d_keys);
-            let values = KeyGradient {
-                matrix: &slopes.weights,
-                values: &rows.d_out,
-            };
+            let values = KeyGradient { matrix: &slopes.weights, values: &rows.d_out };
             values.add(simd, slopes.first, slots.as_slice(), self.copy.d_values);
         }
         d_queries
@@ -138,11 +117,7 @@ impl Kernel for ChunkBackward<'_, '_> {
 fn first_row(piece: &Piece<'_>, head: &HeadView, index: usize) -> usize {
     let start = index * KEY_BLOCK;
     let first = piece.run.first_position + piece.first;
-    let query = if piece.run.causal {
-        start.saturating_sub(first)
-    } else {
-        0
-    };
+    let query = if piece.run.causal { start.saturating_sub(first) } else { 0 };
     query * head.sharing / GROUP * GROUP
 }
 
@@ -159,12 +134,7 @@ struct Rows {
 
 impl Rows {
     fn new(chunk: &Chunk<'_>) -> Self {
-        let Chunk {
-            inputs,
-            outputs,
-            piece,
-            head,
-        } = chunk;
+        let Chunk { inputs, outputs, piece, head } = chunk;
         let len = piece.len * head.sharing;
         let padded = len.next_multiple_of(GROUP);
         let panels = tile::dim_panels(head.dim);
@@ -225,11 +195,7 @@ struct Slopes {
 impl Slopes {
     fn new(rows: usize) -> Self {
         let empty = vec![[[0.0; LANES]; KEY_PANELS]; rows];
-        Self {
-            first: 0,
-            weights: empty.clone(),
-            scores: empty,
-        }
+        Self { first: 0, weights: empty.clone(), scores: empty }
     }
 }
 
@@ -248,12 +214,7 @@ struct RowGroup<'a> {
 impl<'a> RowGroup<'a> {
     #[inline(always)]
     fn new(chunk: &Chunk<'a>, rows: &'a Rows, zeros: &'a [f32], row: usize, block: usize) -> Self {
-        let Chunk {
-            inputs,
-            outputs,
-            piece,
-            head,
-        } = *chunk;
+        let Chunk { inputs, outputs, piece, head } = *chunk;
         let mut group = Self {
             row,
             queries: [zeros; GROUP],
@@ -287,11 +248,7 @@ impl<'a> RowGroup<'a> {
         for (p, (keys, values)) in keys.zip(values).enumerate() {
             // Panels nobody sees were not gathered.
             let visible = p * LANES < self.most_seen();
-            let (keys, values) = if visible {
-                (keys, values)
-            } else {
-                (&keys[..0], &values[..0])
-            };
+            let (keys, values) = if visible { (keys, values) } else { (&keys[..0], &values[..0]) };
             let scores = tile::add_products(simd, self.queries, keys, [zero; GROUP]);
             let d_weights = tile::add_products(simd, self.d_out, values, [zero; GROUP]);
             let index = simd.load(&KEY_INDEX[p]);
@@ -306,10 +263,7 @@ impl<'a> RowGroup<'a> {
                     simd.select_less(index, limit, weight, zero),
                     &mut slopes.weights[row][p],
                 );
-                simd.store(
-                    simd.select_less(index, limit, slope, zero),
-                    &mut slopes.scores[row][p],
-                );
+                simd.store(simd.select_less(index, limit, slope, zero), &mut slopes.scores[row][p]);
             }
         }
     }
@@ -359,11 +313,7 @@ impl KeyGradient<'_> {
         const GROUPS: usize = KEY_BLOCK / GROUP;
         let height = self.matrix.len();
         let panels = self.values.len() / height;
-        let matrix = self.matrix[first..]
-            .as_flattened()
-            .as_flattened()
-            .as_chunks::<GROUP>()
-            .0;
+        let matrix = self.matrix[first..].as_flattened().as_flattened().as_chunks::<GROUP>().0;
         for (keys, slots) in slots.chunks(GROUP).enumerate() {
             for (p, panel) in self.values.chunks_exact(height).enumerate() {
                 let columns = matrix.get(keys..).unwrap_or(&[]).iter().step_by(GROUPS);

@@ -97,11 +97,7 @@ impl Copies {
 
     /// Elements of the buffer.
     pub(crate) fn len(&self) -> usize {
-        self.slots
-            .iter()
-            .map(|slots| self.share_len(slots))
-            .sum::<usize>()
-            * LANES
+        self.slots.iter().map(|slots| self.share_len(slots)).sum::<usize>() * LANES
     }
 
     /// Vectors of one share: keys and values of every head.
@@ -119,11 +115,7 @@ impl Copies {
                 let (d_keys, after) = rest.split_at_mut(len);
                 let (d_values, after) = after.split_at_mut(len);
                 rest = after;
-                copies.push(Copy {
-                    first_slot: slots.start,
-                    d_keys,
-                    d_values,
-                });
+                copies.push(Copy { first_slot: slots.start, d_keys, d_values });
             }
         }
         copies
@@ -141,22 +133,21 @@ impl Copies {
     ) {
         let (vectors, _) = buffer.as_chunks::<LANES>();
         let rows = SLOTS * self.kv_heads;
-        cpu.threads
-            .each_chunk(gradient, rows * head_dim, |n, gradient| {
-                for (row, gradient) in gradient.chunks_exact_mut(head_dim).enumerate() {
-                    let (slot, kv_head) = (n * SLOTS + row / self.kv_heads, row % self.kv_heads);
-                    let mut share_start = 0;
-                    for slots in &self.slots {
-                        if slots.contains(&slot) {
-                            let part = (2 * kv_head + which) * slots.len() + slot - slots.start;
-                            let from = &vectors[share_start + part * self.panels..][..self.panels];
-                            let sum = gradient.iter_mut().zip(from.as_flattened());
-                            sum.for_each(|(sum, x)| *sum += x);
-                        }
-                        share_start += self.share_len(slots);
+        cpu.threads.each_chunk(gradient, rows * head_dim, |n, gradient| {
+            for (row, gradient) in gradient.chunks_exact_mut(head_dim).enumerate() {
+                let (slot, kv_head) = (n * SLOTS + row / self.kv_heads, row % self.kv_heads);
+                let mut share_start = 0;
+                for slots in &self.slots {
+                    if slots.contains(&slot) {
+                        let part = (2 * kv_head + which) * slots.len() + slot - slots.start;
+                        let from = &vectors[share_start + part * self.panels..][..self.panels];
+                        let sum = gradient.iter_mut().zip(from.as_flattened());
+                        sum.for_each(|(sum, x)| *sum += x);
                     }
+                    share_start += self.share_len(slots);
                 }
-            });
+            }
+        });
     }
 }
 
@@ -171,27 +162,16 @@ mod tests {
             let spans = vec![Span { slot: start, len }];
             start += len;
             let query = start - len;
-            QueryRun {
-                query,
-                len,
-                first_position: 0,
-                spans,
-                causal: true,
-            }
+            QueryRun { query, len, first_position: 0, spans, causal: true }
         };
-        AttentionPlan {
-            runs: lens.iter().map(run).collect(),
-        }
+        AttentionPlan { runs: lens.iter().map(run).collect() }
     }
 
     #[test]
     fn every_query_is_dealt_once_and_slots_are_those_touched() {
-        for (lens, kv_heads) in [
-            (vec![1], 1),
-            (vec![500], 3),
-            (vec![30; 40], 2),
-            (vec![3, 200, 1, 64], 30),
-        ] {
+        for (lens, kv_heads) in
+            [(vec![1], 1), (vec![500], 3), (vec![30; 40], 2), (vec![3, 200, 1, 64], 30)]
+        {
             let plan = plan(&lens);
             let shares = deal(&plan, kv_heads);
             assert!(shares.len() <= TASKS.div_ceil(kv_heads));
@@ -213,10 +193,6 @@ mod tests {
         let plan = plan(&[32; 48]);
         let shares = deal(&plan, 3);
         assert_eq!(shares.len(), 8);
-        assert!(
-            shares
-                .iter()
-                .all(|share| share.pieces.len() == 6 && share.slots.len() == 192)
-        );
+        assert!(shares.iter().all(|share| share.pieces.len() == 6 && share.slots.len() == 192));
     }
 }

@@ -30,19 +30,13 @@ pub(crate) struct BlockSlots {
 
 impl BlockSlots {
     pub(crate) fn empty() -> Self {
-        Self {
-            slots: [0; KEY_BLOCK],
-            len: 0,
-        }
+        Self { slots: [0; KEY_BLOCK], len: 0 }
     }
 
     /// Block `block` of `run`.
     pub(crate) fn of(run: &QueryRun, block: usize) -> Self {
         let mut found = Self::empty();
-        let (start, end) = (
-            block * KEY_BLOCK,
-            visible_keys(run).min((block + 1) * KEY_BLOCK),
-        );
+        let (start, end) = (block * KEY_BLOCK, visible_keys(run).min((block + 1) * KEY_BLOCK));
         let mut position = 0;
         for span in &run.spans {
             let from = start.max(position);
@@ -58,9 +52,7 @@ impl BlockSlots {
 
     /// The slots relative to `first`, which is not after any of them.
     pub(crate) fn counted_from(mut self, first: usize) -> Self {
-        self.slots[..self.len]
-            .iter_mut()
-            .for_each(|slot| *slot -= first);
+        self.slots[..self.len].iter_mut().for_each(|slot| *slot -= first);
         self
     }
 
@@ -71,11 +63,7 @@ impl BlockSlots {
 
 /// Keys of a run that at least one of its queries sees.
 pub(crate) fn visible_keys(run: &QueryRun) -> usize {
-    if run.causal {
-        run.first_position + run.len
-    } else {
-        run.num_keys()
-    }
+    if run.causal { run.first_position + run.len } else { run.num_keys() }
 }
 
 /// Blocks that hold those keys.
@@ -85,9 +73,7 @@ pub(crate) fn num_blocks(run: &QueryRun) -> usize {
 
 /// Keys of block `block` that query `j` of the run sees.
 pub(crate) fn seen_in_block(run: &QueryRun, j: usize, block: usize) -> usize {
-    run.keys_seen(j)
-        .saturating_sub(block * KEY_BLOCK)
-        .min(KEY_BLOCK)
+    run.keys_seen(j).saturating_sub(block * KEY_BLOCK).min(KEY_BLOCK)
 }
 
 /// Where one key/value head lies in the tables, and which query heads read it.
@@ -154,11 +140,7 @@ pub(crate) fn gather_across<S: Simd>(
         for (key, &slot) in keys.iter_mut().zip(slots) {
             *key = &table[head.key_start(slot)..][..head.dim];
         }
-        let at = if octet % 2 == 0 {
-            Half::Low
-        } else {
-            Half::High
-        };
+        let at = if octet % 2 == 0 { Half::Low } else { Half::High };
         let panel = &mut panels[octet / 2 * rows..][..rows];
         let (squares, _) = panel.as_chunks_mut::<8>();
         for (part, square) in squares.iter_mut().enumerate() {
@@ -254,17 +236,8 @@ mod tests {
     use crate::cpu::simd::Portable;
 
     fn run(spans: &[(usize, usize)], first_position: usize, len: usize) -> QueryRun {
-        let spans = spans
-            .iter()
-            .map(|&(slot, len)| Span { slot, len })
-            .collect();
-        QueryRun {
-            query: 0,
-            len,
-            first_position,
-            spans,
-            causal: true,
-        }
+        let spans = spans.iter().map(|&(slot, len)| Span { slot, len }).collect();
+        QueryRun { query: 0, len, first_position, spans, causal: true }
     }
 
     #[test]
@@ -274,14 +247,8 @@ mod tests {
         let first = BlockSlots::of(&run, 0);
         assert_eq!(first.as_slice()[..60], (100..160).collect::<Vec<_>>());
         assert_eq!(first.as_slice()[60..], [7, 8, 9, 500]);
-        assert_eq!(
-            BlockSlots::of(&run, 1).as_slice(),
-            (501..565).collect::<Vec<_>>()
-        );
-        assert_eq!(
-            BlockSlots::of(&run, 2).as_slice(),
-            (565..572).collect::<Vec<_>>()
-        );
+        assert_eq!(BlockSlots::of(&run, 1).as_slice(), (501..565).collect::<Vec<_>>());
+        assert_eq!(BlockSlots::of(&run, 2).as_slice(), (565..572).collect::<Vec<_>>());
     }
 
     #[test]
@@ -294,13 +261,8 @@ mod tests {
     #[test]
     fn gathered_panels_hold_the_keys() {
         for dim in [2, 6, 16, 22, 40] {
-            let shape = AttentionShape {
-                queries: 0,
-                slots: 30,
-                heads: 4,
-                kv_heads: 2,
-                head_dim: dim,
-            };
+            let shape =
+                AttentionShape { queries: 0, slots: 30, heads: 4, kv_heads: 2, head_dim: dim };
             let head = HeadView::new(shape, 1);
             let table: Vec<f32> = (0..30 * 2 * dim).map(|n| n as f32 + 1.0).collect();
             let slots: Vec<usize> = (0..21).map(|n| (n * 7) % 30).collect();
@@ -316,11 +278,7 @@ mod tests {
                         value,
                         "{dim} {j} {d}"
                     );
-                    assert_eq!(
-                        along[d / 16 * ALONG_ROWS + j][d % 16],
-                        value,
-                        "{dim} {j} {d}"
-                    );
+                    assert_eq!(along[d / 16 * ALONG_ROWS + j][d % 16], value, "{dim} {j} {d}");
                 }
             }
         }

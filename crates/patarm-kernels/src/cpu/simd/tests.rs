@@ -54,12 +54,7 @@ fn every_instruction_set_agrees_with_plain_arithmetic() {
     let b: Lanes = std::array::from_fn(|n| 7.0 - n as f32 * 2.0);
     let c: Lanes = std::array::from_fn(|n| n as f32 * 8.0 - 60.0);
     let rows: [[f32; 8]; 8] = std::array::from_fn(|n| std::array::from_fn(|m| (n * 8 + m) as f32));
-    let kernel = || Everything {
-        a: &a,
-        b: &b,
-        c: &c,
-        rows: rows.each_ref(),
-    };
+    let kernel = || Everything { a: &a, b: &b, c: &c, rows: rows.each_ref() };
     let plain = kernel().run(Portable);
     assert_eq!(plain.lanes[8][0], (-60.0f32).exp2());
     assert_eq!(plain.transposed[2][5], rows[5][2]);

@@ -1,8 +1,5 @@
 //! AVX2 with FMA, and AVX-512F.
-#![expect(
-    unsafe_code,
-    reason = "vector instructions; a token proves that they are present"
-)]
+#![expect(unsafe_code, reason = "vector instructions; a token proves that they are present")]
 
 use std::arch::x86_64::*;
 

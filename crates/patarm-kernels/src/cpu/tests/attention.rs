@@ -39,13 +39,7 @@ struct Case {
 impl Case {
     fn new(plan: AttentionPlan, slots: usize, heads: (usize, usize), head_dim: usize) -> Self {
         let queries = plan.runs.iter().map(|run| run.len).sum();
-        let shape = AttentionShape {
-            queries,
-            slots,
-            heads: heads.0,
-            kv_heads: heads.1,
-            head_dim,
-        };
+        let shape = AttentionShape { queries, slots, heads: heads.0, kv_heads: heads.1, head_dim };
         Self {
             q: values(queries * heads.0 * head_dim, 1),
             k: values(slots * heads.1 * head_dim, 2),
@@ -88,11 +82,8 @@ fn each_row(
     mut visit: impl FnMut(usize, &[usize], usize),
 ) {
     for run in &plan.runs {
-        let slots: Vec<usize> = run
-            .spans
-            .iter()
-            .flat_map(|span| span.slot..span.slot + span.len)
-            .collect();
+        let slots: Vec<usize> =
+            run.spans.iter().flat_map(|span| span.slot..span.slot + span.len).collect();
         for j in 0..run.len {
             for head in 0..shape.heads {
                 let kv_head = head / (shape.heads / shape.kv_heads);
@@ -108,10 +99,8 @@ fn each_row(
 }
 
 fn softmax(q: &[f64], k: &[f64], keys: &[usize], dim: usize) -> (Vec<f64>, f64) {
-    let scores: Vec<f64> = keys
-        .iter()
-        .map(|key| dot(q, &k[key * dim..][..dim]) / (dim as f64).sqrt())
-        .collect();
+    let scores: Vec<f64> =
+        keys.iter().map(|key| dot(q, &k[key * dim..][..dim]) / (dim as f64).sqrt()).collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let lse = max + scores.iter().map(|s| (s - max).exp()).sum::<f64>().ln();
     (scores.iter().map(|s| (s - lse).exp()).collect(), lse)
@@ -147,10 +136,8 @@ fn reference_gradients(
         let q = &arrays[0][row * dim..][..dim];
         let d_out = &d_out[row * dim..][..dim];
         let (weights, _) = softmax(q, &arrays[1], keys, dim);
-        let d_weights: Vec<f64> = keys
-            .iter()
-            .map(|key| dot(d_out, &arrays[2][key * dim..][..dim]))
-            .collect();
+        let d_weights: Vec<f64> =
+            keys.iter().map(|key| dot(d_out, &arrays[2][key * dim..][..dim])).collect();
         let mean = dot(&weights, &d_weights);
         for ((weight, d_weight), key) in weights.iter().zip(&d_weights).zip(keys) {
             let d_score = weight * (d_weight - mean) * scale;
@@ -165,14 +152,8 @@ fn reference_gradients(
 }
 
 fn cases() -> Vec<Case> {
-    let judge = [
-        (None, 70),
-        (Some(0), 33),
-        (Some(0), 5),
-        (Some(1), 20),
-        (Some(1), 1),
-        (Some(2), 64),
-    ];
+    let judge =
+        [(None, 70), (Some(0), 33), (Some(0), 5), (Some(1), 20), (Some(1), 1), (Some(2), 64)];
     let (plan, slots) = forest(&judge);
     let single = |len| forest(&[(None, len)]);
     let item = QueryRun {
@@ -271,14 +252,8 @@ fn path_bits(found: &[Vec<f32>; 2], tokens: &[usize], shape: AttentionShape) -> 
 
 #[test]
 fn a_tree_equals_its_rows_to_the_bit() {
-    let segments = [
-        (None, 70),
-        (Some(0), 33),
-        (Some(0), 50),
-        (Some(1), 20),
-        (Some(1), 7),
-        (Some(2), 64),
-    ];
+    let segments =
+        [(None, 70), (Some(0), 33), (Some(0), 50), (Some(1), 20), (Some(1), 7), (Some(2), 64)];
     let starts = [0, 70, 103, 153, 173, 180];
     let (plan, slots) = forest(&segments);
     for (heads, head_dim) in [((9, 3), 64), ((4, 2), 10), ((2, 2), 128)] {
@@ -286,34 +261,22 @@ fn a_tree_equals_its_rows_to_the_bit() {
         for cpu in [Cpu::new(2), Cpu::portable(1)] {
             let found = tree.compute(&cpu);
             for leaf in [[0, 1, 3], [0, 1, 4], [0, 2, 5]] {
-                let tokens: Vec<usize> = leaf
-                    .iter()
-                    .flat_map(|&s| starts[s]..starts[s] + segments[s].1)
-                    .collect();
+                let tokens: Vec<usize> =
+                    leaf.iter().flat_map(|&s| starts[s]..starts[s] + segments[s].1).collect();
                 let (row_plan, len) = forest(&[(None, tokens.len())]);
                 let pick = |data: &[f32], width: usize| -> Vec<f32> {
-                    tokens
-                        .iter()
-                        .flat_map(|&t| data[t * width..][..width].to_vec())
-                        .collect()
+                    tokens.iter().flat_map(|&t| data[t * width..][..width].to_vec()).collect()
                 };
                 let row = Case {
                     q: pick(&tree.q, heads.0 * head_dim),
                     k: pick(&tree.k, heads.1 * head_dim),
                     v: pick(&tree.v, heads.1 * head_dim),
                     plan: row_plan,
-                    shape: AttentionShape {
-                        queries: len,
-                        slots: len,
-                        ..tree.shape
-                    },
+                    shape: AttentionShape { queries: len, slots: len, ..tree.shape },
                 };
                 let all: Vec<usize> = (0..len).collect();
                 let expected = path_bits(&row.compute(&cpu), &all, row.shape);
-                assert!(
-                    path_bits(&found, &tokens, tree.shape) == expected,
-                    "{leaf:?} {head_dim}"
-                );
+                assert!(path_bits(&found, &tokens, tree.shape) == expected, "{leaf:?} {head_dim}");
             }
         }
     }
@@ -338,19 +301,8 @@ fn decoding_one_query_at_a_time_equals_one_run_to_the_bit() {
     let mut query = 0;
     while query < 150 {
         let len = (1 + query % 3).min(150 - query);
-        let spans = (0..query + len)
-            .map(|p| Span {
-                slot: place(p),
-                len: 1,
-            })
-            .collect();
-        runs.push(QueryRun {
-            query,
-            len,
-            first_position: query,
-            spans,
-            causal: true,
-        });
+        let spans = (0..query + len).map(|p| Span { slot: place(p), len: 1 }).collect();
+        runs.push(QueryRun { query, len, first_position: query, spans, causal: true });
         query += len;
     }
     runs.reverse();
@@ -371,10 +323,7 @@ fn threads_change_nothing() {
         let all = [1, 2, 4].map(|threads| {
             let cpu = Cpu::new(threads);
             let (found, gradients) = (case.compute(&cpu), case.gradients(&cpu, &d_out));
-            (
-                found.map(|data| bits(&data)),
-                gradients.map(|data| bits(&data)),
-            )
+            (found.map(|data| bits(&data)), gradients.map(|data| bits(&data)))
         });
         assert!(all[0] == all[1] && all[0] == all[2]);
     }
@@ -393,13 +342,7 @@ fn large_scores_neither_overflow_nor_vanish() {
 
 #[test]
 fn a_query_without_keys_gives_zero() {
-    let run = QueryRun {
-        query: 0,
-        len: 1,
-        first_position: 0,
-        spans: vec![],
-        causal: false,
-    };
+    let run = QueryRun { query: 0, len: 1, first_position: 0, spans: vec![], causal: false };
     let case = Case::new(AttentionPlan { runs: vec![run] }, 0, (2, 1), 4);
     let cpu = Cpu::new(1);
     let [out, lse] = case.compute(&cpu);

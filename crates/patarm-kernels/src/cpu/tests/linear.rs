@@ -34,11 +34,7 @@ fn reference(
 }
 
 fn shape_of((tokens, input, output): (usize, usize, usize)) -> LinearShape {
-    LinearShape {
-        tokens,
-        input,
-        output,
-    }
+    LinearShape { tokens, input, output }
 }
 
 #[test]
@@ -60,11 +56,7 @@ fn values_with_and_without_bias_set_and_added() {
                 cpu.linear(&x, &weight, bias, shape_of(shape), 0.5, (&mut out, update));
                 let expected: Vec<f64> = (0..tokens * output)
                     .map(|n| {
-                        let start = if update == Update::Add {
-                            before[n]
-                        } else {
-                            0.0
-                        };
+                        let start = if update == Update::Add { before[n] } else { 0.0 };
                         let bias = bias.map_or(0.0, |bias| bias.host()[n % output]);
                         f64::from(start + bias) + 0.5 * plain[n]
                     })
@@ -93,11 +85,7 @@ fn gradients_are_those_of_the_bilinear_form() {
                     }
                 }
             }
-            let shape = LinearShape {
-                tokens,
-                input,
-                output,
-            };
+            let shape = LinearShape { tokens, input, output };
             let [d_out, x, weight, before] =
                 [d_out, x, weight, before].map(|data| cpu.upload(&data));
             let mut into_x = cpu.alloc(tokens * input);
@@ -141,11 +129,7 @@ fn a_row_is_the_same_to_the_bit_whatever_rows_are_beside_it() {
             let x = cpu.upload(&x[first * input..][..tokens * input]);
             let weight = cpu.upload(&weight);
             let mut out = cpu.alloc(tokens * output);
-            let shape = LinearShape {
-                tokens,
-                input,
-                output,
-            };
+            let shape = LinearShape { tokens, input, output };
             cpu.linear(&x, &weight, None, shape, 1.0, (&mut out, Update::Set));
             bits(out.host())
         };
@@ -156,16 +140,10 @@ fn a_row_is_the_same_to_the_bit_whatever_rows_are_beside_it() {
                 let first = (tokens * 7) % (ROWS - tokens);
                 let some = compute(cpu, first, tokens);
                 let expected = &all[first * output..][..tokens * output];
-                assert!(
-                    some == expected,
-                    "{input} -> {output}: {tokens} rows from {first}"
-                );
+                assert!(some == expected, "{input} -> {output}: {tokens} rows from {first}");
             }
         }
-        assert!(
-            compute(&backends[0], 0, ROWS) == compute(&backends[1], 0, ROWS),
-            "threads"
-        );
+        assert!(compute(&backends[0], 0, ROWS) == compute(&backends[1], 0, ROWS), "threads");
     }
 }
 
@@ -173,18 +151,11 @@ fn a_row_is_the_same_to_the_bit_whatever_rows_are_beside_it() {
 fn an_element_does_not_depend_on_the_columns_beside_it() {
     let (tokens, input, output) = (70, 577, 200);
     let cpu = Cpu::new(2);
-    let (x, weight) = (
-        cpu.upload(&values(tokens * input, 1)),
-        values(output * input, 2),
-    );
+    let (x, weight) = (cpu.upload(&values(tokens * input, 1)), values(output * input, 2));
     let compute = |first: usize, output: usize| {
         let weight = cpu.upload(&weight[first * input..][..output * input]);
         let mut out = cpu.alloc(tokens * output);
-        let shape = LinearShape {
-            tokens,
-            input,
-            output,
-        };
+        let shape = LinearShape { tokens, input, output };
         cpu.linear(&x, &weight, None, shape, 1.0, (&mut out, Update::Set));
         bits(out.host())
     };
@@ -192,11 +163,7 @@ fn an_element_does_not_depend_on_the_columns_beside_it() {
     for (first, width) in [(0, 5), (1, 16), (3, 64), (17, 100), (199 - 65, 65)] {
         let some = compute(first, width);
         for (t, row) in some.chunks(width).enumerate() {
-            assert_eq!(
-                row,
-                &all[t * output + first..][..width],
-                "{width} columns from {first}"
-            );
+            assert_eq!(row, &all[t * output + first..][..width], "{width} columns from {first}");
         }
     }
 }
@@ -204,11 +171,7 @@ fn an_element_does_not_depend_on_the_columns_beside_it() {
 #[test]
 fn gradients_do_not_depend_on_the_number_of_threads() {
     let (tokens, input, output) = (333, 576, 200);
-    let shape = LinearShape {
-        tokens,
-        input,
-        output,
-    };
+    let shape = LinearShape { tokens, input, output };
     let gradients = [1, 2, 5].map(|threads| {
         let cpu = Cpu::new(threads);
         let d_out = cpu.upload(&values(tokens * output, 1));
@@ -229,11 +192,7 @@ fn no_rows_are_no_work() {
     let cpu = Cpu::new(2);
     let weight = cpu.upload(&[1.0; 6]);
     let (x, mut out) = (cpu.alloc(0), cpu.alloc(0));
-    let shape = LinearShape {
-        tokens: 0,
-        input: 3,
-        output: 2,
-    };
+    let shape = LinearShape { tokens: 0, input: 3, output: 2 };
     cpu.linear(&x, &weight, None, shape, 1.0, (&mut out, Update::Set));
     let mut d_weight = cpu.upload(&[1.0; 6]);
     cpu.linear_backward_weight(&out, &x, shape, 1.0, &mut d_weight);
@@ -251,11 +210,7 @@ fn random_shapes_have_right_values_and_rows_that_stand_alone() {
         let compute = |cpu: &Cpu, first: usize, tokens: usize| {
             let x = cpu.upload(&x[first * input..][..tokens * input]);
             let mut out = cpu.alloc(tokens * output);
-            let shape = LinearShape {
-                tokens,
-                input,
-                output,
-            };
+            let shape = LinearShape { tokens, input, output };
             let target = (&mut out, Update::Set);
             cpu.linear(&x, &cpu.upload(&weight), None, shape, 1.0, target);
             out.host().to_vec()
@@ -265,9 +220,6 @@ fn random_shapes_have_right_values_and_rows_that_stand_alone() {
         assert!(bits(&all) == bits(&compute(&cpus[1], 0, tokens)));
         let row = below(tokens, 3);
         let one = compute(&cpus[1], row, 1);
-        assert!(
-            bits(&one) == bits(&all[row * output..][..output]),
-            "seed {seed}"
-        );
+        assert!(bits(&one) == bits(&all[row * output..][..output]), "seed {seed}");
     }
 }

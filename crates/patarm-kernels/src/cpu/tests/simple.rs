@@ -53,10 +53,7 @@ fn bias_gradients_are_column_sums() {
             let rows = values(tokens * dim, 3);
             let mut expected = vec![1.0; dim];
             for row in rows.chunks(dim) {
-                expected
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, &x)| *sum += f64::from(x));
+                expected.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
             }
             let mut d_bias = cpu.upload(&vec![1.0; dim]);
             cpu.bias_backward(&cpu.upload(&rows), tokens, &mut d_bias);
@@ -71,10 +68,7 @@ fn norm_reference(x: &[f64], weight: &[f64]) -> Vec<f64> {
     let dim = weight.len();
     let row = |x: &[f64]| {
         let scale = 1.0 / (dot(x, x) / dim as f64 + EPS).sqrt();
-        x.iter()
-            .zip(weight)
-            .map(|(x, w)| x * scale * w)
-            .collect::<Vec<_>>()
+        x.iter().zip(weight).map(|(x, w)| x * scale * w).collect::<Vec<_>>()
     };
     x.chunks(dim).flat_map(row).collect()
 }
@@ -85,11 +79,7 @@ fn rms_norm_and_its_gradient() {
         for (rows, dim) in [(1, 2), (3, 7), (2, 16), (70, 5), (4, 33)] {
             let (x, weight) = (values(rows * dim, 4), values(dim, 5));
             let (d_out, before) = (values(rows * dim, 6), values(rows * dim, 7));
-            let shape = NormShape {
-                rows,
-                dim,
-                eps: EPS as f32,
-            };
+            let shape = NormShape { rows, dim, eps: EPS as f32 };
             let arrays = [wide(&x), wide(&weight)];
             let loss = |a: &[Vec<f64>]| dot(&norm_reference(&a[0], &a[1]), &wide(&d_out));
             let [x, weight, d_out] = [&x, &weight, &d_out].map(|data| cpu.upload(data));
@@ -108,11 +98,7 @@ fn rms_norm_and_its_gradient() {
             let mut added = cpu.upload(&before);
             let target = (&mut added, Update::Add);
             cpu.rms_norm_backward(&x, &weight, &inv_rms, &d_out, shape, target, None);
-            let sum: Vec<f64> = expected
-                .iter()
-                .zip(wide(&before))
-                .map(|(a, b)| a + b)
-                .collect();
+            let sum: Vec<f64> = expected.iter().zip(wide(&before)).map(|(a, b)| a + b).collect();
             assert_close(added.host(), &sum, 1e-5);
         }
     }
@@ -124,26 +110,14 @@ fn norms_do_not_depend_on_threads_or_on_the_batch() {
     let (x, weight, d_out) = (values(rows * dim, 1), values(dim, 2), values(rows * dim, 3));
     let compute = |threads: usize, rows: usize| {
         let cpu = Cpu::new(threads);
-        let shape = NormShape {
-            rows,
-            dim,
-            eps: 1e-5,
-        };
+        let shape = NormShape { rows, dim, eps: 1e-5 };
         let [x, d_out] = [&x, &d_out].map(|data| cpu.upload(&data[..rows * dim]));
         let weight = cpu.upload(&weight);
         let (mut out, mut inv_rms) = (cpu.alloc(rows * dim), cpu.alloc(rows));
         cpu.rms_norm(&x, &weight, shape, &mut out, &mut inv_rms);
         let (mut d_x, mut d_weight) = (cpu.alloc(rows * dim), cpu.zeros(dim));
         let target = (&mut d_x, Update::Set);
-        cpu.rms_norm_backward(
-            &x,
-            &weight,
-            &inv_rms,
-            &d_out,
-            shape,
-            target,
-            Some(&mut d_weight),
-        );
+        cpu.rms_norm_backward(&x, &weight, &inv_rms, &d_out, shape, target, Some(&mut d_weight));
         [out, d_x, d_weight].map(|buffer| bits(buffer.host()))
     };
     assert!(compute(1, rows) == compute(2, rows));
@@ -158,11 +132,7 @@ fn rotation_turns_pairs_and_the_gradient_turns_back() {
             let frequencies: Vec<f32> = (0..head_dim / 2)
                 .map(|n| 10_000f32.powf(-2.0 * n as f32 / head_dim as f32))
                 .collect();
-            let shape = RopeShape {
-                tokens: positions.len(),
-                heads: 3,
-                head_dim,
-            };
+            let shape = RopeShape { tokens: positions.len(), heads: 3, head_dim };
             let before = values(shape.tokens * 3 * head_dim, 8);
             let mut x = cpu.upload(&before);
             cpu.rope(&mut x, &positions, &frequencies, shape, RopeTurn::Forward);
@@ -186,22 +156,12 @@ fn rotation_turns_pairs_and_the_gradient_turns_back() {
 #[test]
 fn rotations_of_several_models_do_not_mix() {
     let cpu = Cpu::new(1);
-    let shape = RopeShape {
-        tokens: 1,
-        heads: 1,
-        head_dim: 2,
-    };
+    let shape = RopeShape { tokens: 1, heads: 1, head_dim: 2 };
     for round in 0..2 {
         for base in 1..8 {
             let mut x = cpu.upload(&[1.0, 0.0]);
             let position = 700 * (round + 1);
-            cpu.rope(
-                &mut x,
-                &[position],
-                &[0.1 * base as f32],
-                shape,
-                RopeTurn::Forward,
-            );
+            cpu.rope(&mut x, &[position], &[0.1 * base as f32], shape, RopeTurn::Forward);
             let angle = f64::from(position) * f64::from(0.1 * base as f32);
             assert_close(x.host(), &[angle.cos(), angle.sin()], 1e-6);
         }
@@ -217,10 +177,7 @@ fn swiglu_and_its_gradient() {
         let arrays = [wide(&gate), wide(&up)];
         let reference = |a: &[Vec<f64>]| -> Vec<f64> {
             let silu = |x: f64| x / (1.0 + (-x).exp());
-            a[0].iter()
-                .zip(&a[1])
-                .map(|(&gate, up)| silu(gate) * up)
-                .collect()
+            a[0].iter().zip(&a[1]).map(|(&gate, up)| silu(gate) * up).collect()
         };
         let loss = |a: &[Vec<f64>]| dot(&reference(a), &wide(&d_out));
         let [gate, up, d_out] = [&gate, &up, &d_out].map(|data| cpu.upload(data));
@@ -255,11 +212,8 @@ fn adamw_reference(
     let wide = |x: f32| f64::from(x);
     let scale = wide(step.gradient_scale);
     let norm = sum_of_squares.sqrt() * scale;
-    let clip = if step.max_norm > 0.0 {
-        (wide(step.max_norm) / (norm + 1e-6)).min(1.0)
-    } else {
-        1.0
-    };
+    let clip =
+        if step.max_norm > 0.0 { (wide(step.max_norm) / (norm + 1e-6)).min(1.0) } else { 1.0 };
     for n in 0..parameter.len() {
         let gradient = gradient[n] * scale * clip;
         first[n] = wide(step.beta1) * first[n] + (1.0 - wide(step.beta1)) * gradient;
@@ -298,13 +252,7 @@ fn adamw_follows_the_algorithm_with_and_without_clipping() {
                 let sum = dot(&wide(&gradient), &wide(&gradient));
                 let [p, m, v] = &mut expected;
                 adamw_reference([p, m, v], &wide(&gradient), sum, &step);
-                cpu.adamw(
-                    &mut parameter,
-                    &buffer,
-                    (&mut first, &mut second),
-                    &squares,
-                    &step,
-                );
+                cpu.adamw(&mut parameter, &buffer, (&mut first, &mut second), &squares, &step);
             }
             assert_close(parameter.host(), &expected[0], 1e-6);
             assert_close(first.host(), &expected[1], 1e-6);

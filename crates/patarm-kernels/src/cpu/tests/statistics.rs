@@ -28,10 +28,7 @@ fn reference(
 
 /// Row `n` wants `n % 4` ids, some twice.
 fn chosen(rows: usize, vocab: usize) -> ChosenTokens {
-    let mut chosen = ChosenTokens {
-        offsets: vec![0],
-        ids: vec![],
-    };
+    let mut chosen = ChosenTokens { offsets: vec![0], ids: vec![] };
     for row in 0..rows {
         for n in 0..row % 4 {
             let id = random::below(vocab, 77, &[row as u64, (n / 2) as u64]);
@@ -46,12 +43,7 @@ fn chosen(rows: usize, vocab: usize) -> ChosenTokens {
 }
 
 fn shape(rows: usize, dim: usize, vocab: usize, temperature: f32) -> StatisticsShape {
-    StatisticsShape {
-        rows,
-        dim,
-        vocab,
-        temperature,
-    }
+    StatisticsShape { rows, dim, vocab, temperature }
 }
 
 #[test]
@@ -91,19 +83,12 @@ fn values() {
 #[test]
 fn peaked_and_flat_distributions_have_exact_entropy() {
     let cpu = Cpu::new(1);
-    let chosen = ChosenTokens {
-        offsets: vec![0, 0, 0],
-        ids: vec![],
-    };
+    let chosen = ChosenTokens { offsets: vec![0, 0, 0], ids: vec![] };
     let mut weight = vec![0.0; 5000];
     weight[4500] = 1.0;
     let hidden = cpu.upload(&[1000.0, 0.0]);
-    let found = cpu.token_statistics(
-        &hidden,
-        &cpu.upload(&weight),
-        &chosen,
-        shape(2, 1, 5000, 1.0),
-    );
+    let found =
+        cpu.token_statistics(&hidden, &cpu.upload(&weight), &chosen, shape(2, 1, 5000, 1.0));
     assert_close(found.entropy.host(), &[0.0, 5000f64.ln()], 1e-6);
     assert_close(found.log_sum_exp.host(), &[1000.0, 5000f64.ln()], 1e-6);
 }
@@ -139,11 +124,7 @@ fn gradients(
 }
 
 fn factors(chosen: &ChosenTokens, rows: usize) -> [Vec<f32>; 3] {
-    [
-        super::values(chosen.ids.len(), 3),
-        super::values(rows, 4),
-        super::values(rows, 5),
-    ]
+    [super::values(chosen.ids.len(), 3), super::values(rows, 4), super::values(rows, 5)]
 }
 
 #[test]
@@ -184,17 +165,10 @@ fn gradients_across_tiles_and_chunks_equal_differences_along_random_directions()
             wide(&super::values(vocab * dim, 40 + seed)),
         ];
         let moved = |x: &[f32], by: &[f64], step: f64| -> Vec<f64> {
-            x.iter()
-                .zip(by)
-                .map(|(&x, by)| f64::from(x) + step * by)
-                .collect()
+            x.iter().zip(by).map(|(&x, by)| f64::from(x) + step * by).collect()
         };
-        let at = |step: f64| {
-            loss(
-                &moved(&hidden, &along[0], step),
-                &moved(&weight, &along[1], step),
-            )
-        };
+        let at =
+            |step: f64| loss(&moved(&hidden, &along[0], step), &moved(&weight, &along[1], step));
         let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
         let slope = dot(&wide(&found[0]), &along[0]) + dot(&wide(&found[1]), &along[1]);
         assert!(
@@ -217,11 +191,7 @@ fn a_loss_without_entropy_or_weight_gradient_gives_the_same_hidden_gradient() {
     let (hidden, weight) = (cpu.upload(&hidden), cpu.upload(&weight));
     let statistics = cpu.token_statistics(&hidden, &weight, &chosen, shape);
     let (a, b) = (cpu.upload(&factors[0]), cpu.upload(&factors[1]));
-    let gradient = StatisticsGradient {
-        chosen: &a,
-        log_sum_exp: &b,
-        entropy: None,
-    };
+    let gradient = StatisticsGradient { chosen: &a, log_sum_exp: &b, entropy: None };
     let mut d_hidden = cpu.alloc(hidden.len());
     cpu.token_statistics_backward(
         &hidden,
@@ -242,42 +212,26 @@ fn rows_do_not_know_each_other_and_threads_change_nothing() {
     let (hidden, weight) = (super::values(rows * dim, 1), super::values(vocab * dim, 2));
     let compute = |cpu: &Cpu, first: usize, rows: usize| {
         let hidden = cpu.upload(&hidden[first * dim..][..rows * dim]);
-        let chosen = ChosenTokens {
-            offsets: (0..=rows).collect(),
-            ids: vec![4199; rows],
-        };
+        let chosen = ChosenTokens { offsets: (0..=rows).collect(), ids: vec![4199; rows] };
         let shape = shape(rows, dim, vocab, 0.9);
         let found = cpu.token_statistics(&hidden, &cpu.upload(&weight), &chosen, shape);
         [found.chosen, found.log_sum_exp, found.entropy].map(|buffer| bits(buffer.host()))
     };
-    for cpus in [
-        [Cpu::new(1), Cpu::new(2)],
-        [Cpu::portable(1), Cpu::portable(3)],
-    ] {
+    for cpus in [[Cpu::new(1), Cpu::new(2)], [Cpu::portable(1), Cpu::portable(3)]] {
         let all = compute(&cpus[0], 0, rows);
         assert!(all == compute(&cpus[1], 0, rows));
         for (first, rows) in [(0, 1), (269, 1), (100, 2), (50, 37), (3, 256)] {
             let some = compute(&cpus[1], first, rows);
             for n in 0..3 {
-                assert_eq!(
-                    some[n],
-                    all[n][first..first + rows],
-                    "{rows} rows from {first}"
-                );
+                assert_eq!(some[n], all[n][first..first + rows], "{rows} rows from {first}");
             }
         }
     }
     let (shape, chosen) = (shape(rows, dim, vocab, 0.9), chosen(rows, vocab));
     let factors = factors(&chosen, rows);
     let found = [1, 2].map(|threads| {
-        gradients(
-            &Cpu::new(threads),
-            [&hidden, &weight],
-            &chosen,
-            shape,
-            &factors,
-        )
-        .map(|gradient| bits(&gradient))
+        gradients(&Cpu::new(threads), [&hidden, &weight], &chosen, shape, &factors)
+            .map(|gradient| bits(&gradient))
     });
     assert!(found[0] == found[1]);
 }

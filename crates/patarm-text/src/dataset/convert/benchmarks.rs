@@ -15,18 +15,13 @@ fn instruction(fields: &Fields) -> Result<Conversation> {
 }
 
 fn item(prompt: &Conversation, response: &str) -> Item {
-    Item {
-        prompt: prompt.clone(),
-        response: response.to_owned(),
-    }
+    Item { prompt: prompt.clone(), response: response.to_owned() }
 }
 
 /// A field that must be a whole number.
 fn integer(fields: &Fields, name: &str) -> Result<i64> {
     let value = required(fields, name)?;
-    value
-        .as_i64()
-        .ok_or_else(|| wrong_type("a whole number", value).in_field(name))
+    value.as_i64().ok_or_else(|| wrong_type("a whole number", value).in_field(name))
 }
 
 /// `output` holds two answers; `choice_label` is the index of the better one, or
@@ -41,9 +36,7 @@ pub(super) fn reward_bench(fields: &Fields) -> Result<Comparison> {
         return Err(ReadError::bad_value("this is not a list of two strings").in_field("output"));
     };
     let label = required(fields, "choice_label")?;
-    let ranks = label
-        .as_array()
-        .map(|ranks| ranks.iter().map(Value::as_i64).collect::<Vec<_>>());
+    let ranks = label.as_array().map(|ranks| ranks.iter().map(Value::as_i64).collect::<Vec<_>>());
     let label = match (label.as_i64(), ranks.as_deref()) {
         (Some(0), _) | (_, Some([Some(0), Some(1)])) => Preference::First,
         (Some(1), _) | (_, Some([Some(1), Some(0)])) => Preference::Second,
