@@ -17,12 +17,12 @@ use crate::support::{largest_difference, numbers, rows, succeed, testdata, write
 const TOLERANCE: f64 = 1e-3;
 
 #[test]
-fn smollm2_135m() {
+fn real_model_smollm2_135m() {
     check("PATARM_TEST_MODEL", "smollm2-135m.json");
 }
 
 #[test]
-fn qwen2_5_coder_0_5b() {
+fn second_model_qwen2_5_coder_0_5b() {
     check("PATARM_TEST_MODEL_QWEN", "qwen2.5-coder-0.5b.json");
 }
 
