@@ -26,6 +26,7 @@ pub use gguf::GgufParts;
 use crate::error::{Error, ErrorKind, Result};
 use added::{AddedTokens, Piece};
 use decode::Vocabulary;
+use save::Definition;
 
 /// Texts longer than this many bytes are refused.
 pub const MAX_TEXT_BYTES: usize = 64 << 20;
@@ -61,6 +62,8 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     special: SpecialIds,
     chat_template: Option<String>,
+    /// What it was made from, for writing it again.
+    definition: Definition,
 }
 
 impl Tokenizer {

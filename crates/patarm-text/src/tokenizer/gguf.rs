@@ -13,6 +13,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 
 use super::added::{AddedToken, AddedTokens};
 use super::decode::Vocabulary;
+use super::save::Definition;
 use super::{SpecialIds, Tokenizer};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -146,7 +147,8 @@ pub(super) fn from_parts(parts: GgufParts) -> Result<Tokenizer> {
         added,
         vocabulary,
         special: SpecialIds::default(),
-        chat_template: parts.chat_template,
+        chat_template: parts.chat_template.clone(),
+        definition: Definition::Gguf(Box::new(parts)),
     };
     tokenizer.set_special_ids(special)?;
     Ok(tokenizer)

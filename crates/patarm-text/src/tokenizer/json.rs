@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::added::{AddedToken, AddedTokens};
 use super::decode::Vocabulary;
+use super::save::Definition;
 use super::{SpecialIds, Tokenizer};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,7 +40,8 @@ pub(super) fn from_text(text: &str) -> Result<Tokenizer> {
         Vocabulary::Decoder { size }
     };
     let special = SpecialIds::default();
-    Ok(Tokenizer { plain, added, vocabulary, special, chat_template: None })
+    let definition = Definition::Json(text.to_owned());
+    Ok(Tokenizer { plain, added, vocabulary, special, chat_template: None, definition })
 }
 
 fn take_added(json: &mut Value) -> Result<AddedTokens> {

@@ -1,4 +1,4 @@
-//! Writing the tokenizer of a GGUF file as the files of a model folder.
+//! Writing a tokenizer as the files of a model folder.
 
 use std::path::Path;
 
@@ -9,29 +9,44 @@ use super::added::AddedToken;
 use super::{GgufParts, Tokenizer};
 use crate::error::{Error, ErrorKind, Result};
 
-impl GgufParts {
+/// What a tokenizer was made from.
+#[derive(Debug)]
+pub(super) enum Definition {
+    /// The text of a `tokenizer.json`.
+    Json(String),
+    /// The vocabulary of a GGUF file.
+    Gguf(Box<GgufParts>),
+}
+
+impl Tokenizer {
     /// Writes `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`
     /// into an existing folder, as other tools read them and [`Tokenizer::open`]
     /// reads them back: the same ids, special tokens and chat template.
     ///
+    /// A `tokenizer.json` is written as it was read. The two configurations hold
+    /// what this crate knows; where a model has such files of its own, which may
+    /// say more, copy them instead.
+    ///
     /// # Errors
-    /// When the parts are no usable tokenizer, or a file cannot be written; each
-    /// one is then whole or absent.
+    /// When a file cannot be written; each one is then whole or absent.
     pub fn save_files(&self, folder: &Path) -> Result<()> {
-        let tokenizer = Tokenizer::from_gguf_parts(self.clone())?;
-        write_json(&folder.join("tokenizer.json"), &self.tokenizer_json(&tokenizer)?)?;
-        write_json(&folder.join("tokenizer_config.json"), &tokenizer.config_json())?;
-        write_json(&folder.join("generation_config.json"), &tokenizer.generation_json())
+        let text = match &self.definition {
+            Definition::Json(text) => text.clone(),
+            Definition::Gguf(parts) => pretty(&self.gguf_json(parts)?),
+        };
+        write(&folder.join("tokenizer.json"), &text)?;
+        write(&folder.join("tokenizer_config.json"), &pretty(&self.config_json()))?;
+        write(&folder.join("generation_config.json"), &pretty(&self.generation_json()))
     }
 
     /// Control tokens stand in the vocabulary too: readers give an added token the
     /// id of its vocabulary entry, where it has one.
-    fn tokenizer_json(&self, tokenizer: &Tokenizer) -> Result<Value> {
+    fn gguf_json(&self, parts: &GgufParts) -> Result<Value> {
         let failed = |source: serde_json::Error| {
             Error::with_source(ErrorKind::Tokenizer, "cannot write the tokenizer", source)
         };
-        let plain = &tokenizer.plain;
-        let mut added: Vec<&AddedToken> = tokenizer.added.iter().collect();
+        let plain = &self.plain;
+        let mut added: Vec<&AddedToken> = self.added.iter().collect();
         added.sort_by_key(|token| token.id);
         Ok(json!({
             "version": "1.0",
@@ -40,36 +55,12 @@ impl GgufParts {
             "added_tokens": added.into_iter().map(AddedToken::to_json).collect::<Value>(),
             "normalizer": serde_json::to_value(plain.get_normalizer()).map_err(failed)?,
             "pre_tokenizer": serde_json::to_value(plain.get_pre_tokenizer()).map_err(failed)?,
-            "post_processor": tokenizer.post_processor(),
+            "post_processor": self.post_processor(),
             "decoder": byte_level(),
-            "model": self.model_json(plain.get_model()),
+            "model": model_json(parts, plain.get_model()),
         }))
     }
 
-    fn model_json(&self, model: &ModelWrapper) -> Value {
-        let mut vocab = Map::new();
-        for (id, token) in self.tokens.iter().enumerate() {
-            // The first of several entries with the same text keeps it.
-            vocab.entry(token.as_str()).or_insert_with(|| json!(id));
-        }
-        let pairs = self.merges.iter().filter_map(|merge| merge.split_once(' '));
-        let ignore_merges = matches!(model, ModelWrapper::BPE(bpe) if bpe.ignore_merges);
-        json!({
-            "type": "BPE",
-            "dropout": null,
-            "unk_token": null,
-            "continuing_subword_prefix": null,
-            "end_of_word_suffix": null,
-            "fuse_unk": false,
-            "byte_fallback": false,
-            "ignore_merges": ignore_merges,
-            "vocab": vocab,
-            "merges": pairs.map(|(left, right)| json!([left, right])).collect::<Value>(),
-        })
-    }
-}
-
-impl Tokenizer {
     /// Puts the begin token before every text, where the model wants it.
     fn post_processor(&self) -> Value {
         let bos = self.special.bos.filter(|_| self.special.add_bos);
@@ -123,12 +114,38 @@ impl AddedToken {
     }
 }
 
+/// The model of a byte-level BPE.
+fn model_json(parts: &GgufParts, model: &ModelWrapper) -> Value {
+    let mut vocab = Map::new();
+    for (id, token) in parts.tokens.iter().enumerate() {
+        // The first of several entries with the same text keeps it.
+        vocab.entry(token.as_str()).or_insert_with(|| json!(id));
+    }
+    let pairs = parts.merges.iter().filter_map(|merge| merge.split_once(' '));
+    let ignore_merges = matches!(model, ModelWrapper::BPE(bpe) if bpe.ignore_merges);
+    json!({
+        "type": "BPE",
+        "dropout": null,
+        "unk_token": null,
+        "continuing_subword_prefix": null,
+        "end_of_word_suffix": null,
+        "fuse_unk": false,
+        "byte_fallback": false,
+        "ignore_merges": ignore_merges,
+        "vocab": vocab,
+        "merges": pairs.map(|(left, right)| json!([left, right])).collect::<Value>(),
+    })
+}
+
 fn byte_level() -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let text = format!("{value:#}\n");
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
     patarm_files::write_atomically(path, text.as_bytes()).map_err(|source| {
         Error::with_source(ErrorKind::Io, format!("cannot save {}", path.display()), source)
     })
@@ -140,9 +157,9 @@ mod tests {
     use super::*;
 
     /// Bytes `a`, `b`, a merge of them, control tokens in front and at the end.
-    fn parts(add_bos: bool) -> GgufParts {
+    fn tokenizer(add_bos: bool) -> Tokenizer {
         let tokens = ["<|start|>", "a", "b", "ab", "Ġ", "<think>", "<|im_end|>"];
-        GgufParts {
+        Tokenizer::from_gguf_parts(GgufParts {
             model: "gpt2".into(),
             pre: "qwen2".into(),
             tokens: tokens.map(String::from).to_vec(),
@@ -153,15 +170,16 @@ mod tests {
             pad: None,
             add_bos,
             chat_template: Some("{{ messages }}".into()),
-        }
+        })
+        .unwrap()
     }
 
     #[test]
     fn what_is_saved_is_read_back() {
         for add_bos in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            parts(add_bos).save_files(folder.path()).unwrap();
-            let original = Tokenizer::from_gguf_parts(parts(add_bos)).unwrap();
+            let original = tokenizer(add_bos);
+            original.save_files(folder.path()).unwrap();
             let again = Tokenizer::open(folder.path()).unwrap();
             let text = "<|start|>ab a<think>b<|im_end|>";
             let ids = original.encode_template(text).unwrap();
@@ -178,9 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn a_tokenizer_file_is_written_as_it_was_read() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        tokenizer(false).save_files(first.path()).unwrap();
+        Tokenizer::open(first.path()).unwrap().save_files(second.path()).unwrap();
+        for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+            let read = |folder: &Path| std::fs::read_to_string(folder.join(name)).unwrap();
+            assert_eq!(read(first.path()), read(second.path()));
+        }
+    }
+
+    #[test]
     fn other_readers_see_the_same_ids() {
         let folder = tempfile::tempdir().unwrap();
-        parts(true).save_files(folder.path()).unwrap();
+        tokenizer(true).save_files(folder.path()).unwrap();
         let path = folder.path().join("tokenizer.json");
         let reader = tokenizers::Tokenizer::from_file(path).unwrap();
         let ids =
@@ -192,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_an_error() {
-        let error = parts(false).save_files(Path::new("no/such/folder")).unwrap_err();
+        let error = tokenizer(false).save_files(Path::new("no/such/folder")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
     }
 }

@@ -10,20 +10,10 @@ fn training_and_scoring_of_a_tiny_model() {
         assert_eq!(found["what"], what);
         assert_eq!(found["repeats"], 2);
         assert_eq!(found["tokens"], tokens);
-        for field in [
-            "seconds",
-            "tokens_per_s",
-            "flop_per_s",
-            "model_flops_utilisation",
-        ] {
-            assert!(
-                found[field].as_f64().is_some_and(|value| value > 0.0),
-                "{field}: {found}"
-            );
+        for field in ["seconds", "tokens_per_s", "flop_per_s", "model_flops_utilisation"] {
+            assert!(found[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {found}");
         }
-        let product = found["tokens_per_s"]
-            .as_f64()
-            .zip(found["seconds"].as_f64());
+        let product = found["tokens_per_s"].as_f64().zip(found["seconds"].as_f64());
         let counted = product.map_or(0.0, |(rate, seconds)| rate * seconds);
         assert!((counted - f64::from(tokens)).abs() < 1e-3, "{found}");
         assert!(found["row_ratio"].is_null(), "rows share nothing");
@@ -33,16 +23,5 @@ fn training_and_scoring_of_a_tiny_model() {
 
 #[test]
 fn a_model_with_too_few_positions_is_refused() {
-    fail(
-        4,
-        &["tokens"],
-        &[
-            "bench",
-            "rollout",
-            "--model",
-            &tiny("tiny-llama"),
-            "--repeats",
-            "1",
-        ],
-    );
+    fail(4, &["tokens"], &["bench", "rollout", "--model", &tiny("tiny-llama"), "--repeats", "1"]);
 }

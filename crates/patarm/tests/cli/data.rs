@@ -5,10 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{report, rows, succeed, text, write};
 
 fn pair(prompt: &str, chosen: &str, rejected: &str) -> String {
-    format!(
-        "{}\n",
-        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-    )
+    format!("{}\n", json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
 }
 
 #[test]
@@ -23,26 +20,15 @@ fn inspection_counts_and_lists_problems() {
     ];
     let file = write(folder.path(), "pairs.jsonl", content.concat());
     let found = report(&["data", "inspect", &file]);
-    assert_eq!(
-        (&found["format"], &found["rows"]),
-        (&json!("trl"), &json!(5))
-    );
+    assert_eq!((&found["format"], &found["rows"]), (&json!("trl"), &json!(5)));
     assert_eq!(found["skipped_rows"], 1);
-    assert!(
-        found["problems"][0]
-            .as_str()
-            .is_some_and(|told| told.contains("line 5")),
-        "{found}"
-    );
+    assert!(found["problems"][0].as_str().is_some_and(|told| told.contains("line 5")), "{found}");
     let faults = &found["data"]["faults"];
     assert_eq!(faults["duplicates"], 1);
     assert_eq!(faults["conflicting_labels"], 1);
     assert_eq!(faults["identical_sides"], 1);
     let shown = succeed(&["data", "inspect", &file]);
-    assert!(
-        shown.contains("4 comparisons") && shown.contains("line 5"),
-        "{shown}"
-    );
+    assert!(shown.contains("4 comparisons") && shown.contains("line 5"), "{shown}");
 }
 
 #[test]
@@ -54,17 +40,12 @@ fn conversion_there_and_back_loses_nothing() {
     for to in ["native", "messages", "patarm-rows", "trl"] {
         let out = text(&folder.path().join(format!("{to}.jsonl")));
         let written = report(&["data", "convert", &last, "--to", to, "--out", &out]);
-        assert_eq!(
-            (&written["comparisons"], &written["left_out"]),
-            (&json!(2), &json!(0))
-        );
+        assert_eq!((&written["comparisons"], &written["left_out"]), (&json!(2), &json!(0)));
         last = out;
     }
     let result = rows(&std::fs::read_to_string(last).expect("output"));
-    let seen: Vec<[&Value; 3]> = result
-        .iter()
-        .map(|row| [&row["prompt"], &row["chosen"], &row["rejected"]])
-        .collect();
+    let seen: Vec<[&Value; 3]> =
+        result.iter().map(|row| [&row["prompt"], &row["chosen"], &row["rejected"]]).collect();
     assert_eq!(seen, [["q1", "good", "bad"], ["q2", "yes", "no"]]);
 }
 
@@ -95,21 +76,7 @@ fn overlapping_comparisons_are_removed() {
     let test = pair("what is the capital of FRANCE", "Paris.", "Lyon");
     let test = write(folder.path(), "test.jsonl", test);
     let out = text(&folder.path().join("clean.jsonl"));
-    let found = report(&[
-        "data",
-        "decontaminate",
-        &file,
-        "--against",
-        &test,
-        "--out",
-        &out,
-    ]);
-    assert_eq!(
-        (&found["result"]["checked"], &found["result"]["kept"]),
-        (&json!(2), &json!(1))
-    );
-    assert_eq!(
-        rows(&std::fs::read_to_string(out).expect("output")).len(),
-        1
-    );
+    let found = report(&["data", "decontaminate", &file, "--against", &test, "--out", &out]);
+    assert_eq!((&found["result"]["checked"], &found["result"]["kept"]), (&json!(2), &json!(1)));
+    assert_eq!(rows(&std::fs::read_to_string(out).expect("output")).len(), 1);
 }

@@ -6,10 +6,7 @@ use crate::support::{succeed, text};
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = succeed(&["completions", shell]);
-        assert!(
-            script.contains("logprobs") && script.contains("decontaminate"),
-            "{shell}"
-        );
+        assert!(script.contains("logprobs") && script.contains("decontaminate"), "{shell}");
     }
 }
 
@@ -23,9 +20,7 @@ fn man_pages_are_written_again_and_again() {
         assert!(page.contains("greedy"), "{page}");
         let strays = out.read_dir().expect("folder").flatten();
         assert!(
-            strays
-                .into_iter()
-                .all(|entry| entry.file_name().to_string_lossy().ends_with(".1"))
+            strays.into_iter().all(|entry| entry.file_name().to_string_lossy().ends_with(".1"))
         );
     }
 }

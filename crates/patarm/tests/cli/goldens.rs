@@ -4,10 +4,7 @@
 //! `PATARM_TEST_MODEL_QWEN` a file `Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf`;
 //! without them these tests pass without looking at anything, and say so.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a test says what it measured or why it did not"
-)]
+#![expect(clippy::print_stdout, reason = "a test says what it measured or why it did not")]
 
 use serde_json::{Value, json};
 
@@ -34,21 +31,13 @@ fn check(variable: &str, golden: &str) {
     let golden = std::fs::read_to_string(testdata("goldens").join(golden)).expect("golden file");
     let golden: Value = serde_json::from_str(&golden).expect("golden file is JSON");
     let cases = golden["cases"].as_array().expect("cases");
-    let longest = cases
-        .iter()
-        .map(|case| list(&case["greedy_ids"]).len())
-        .max()
-        .unwrap_or(0);
+    let longest = cases.iter().map(|case| list(&case["greedy_ids"]).len()).max().unwrap_or(0);
 
     let folder = tempfile::tempdir().expect("folder");
-    let texts = cases
-        .iter()
-        .map(|case| format!("{}\n", json!({ "text": case["prompt"] })));
+    let texts = cases.iter().map(|case| format!("{}\n", json!({ "text": case["prompt"] })));
     let input = write(folder.path(), "rows.jsonl", texts.collect::<String>());
     let greedy = longest.to_string();
-    let arguments = [
-        "model", "logprobs", &model, "--input", &input, "--greedy", &greedy,
-    ];
+    let arguments = ["model", "logprobs", &model, "--input", &input, "--greedy", &greedy];
     let output = rows(&succeed(&arguments));
 
     let mut largest = 0.0_f64;
@@ -60,12 +49,7 @@ fn check(variable: &str, golden: &str) {
         assert!(difference < TOLERANCE, "{}: {difference}", case["prompt"]);
         largest = largest.max(difference);
         let expected = list(&case["greedy_ids"]);
-        assert_eq!(
-            list(&row["greedy_ids"])[..expected.len()],
-            expected[..],
-            "{}",
-            case["prompt"]
-        );
+        assert_eq!(list(&row["greedy_ids"])[..expected.len()], expected[..], "{}", case["prompt"]);
     }
     assert_eq!(output.len(), cases.len());
     println!("{model}: largest difference of a log-probability {largest:.2e}");

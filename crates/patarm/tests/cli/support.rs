@@ -56,11 +56,7 @@ pub(crate) fn succeed(arguments: &[&str]) -> String {
 /// Runs the program with `--json`; gives its one object.
 pub(crate) fn report(arguments: &[&str]) -> Value {
     let stdout = succeed(&[arguments, &["--json"]].concat());
-    assert_eq!(
-        stdout.lines().count(),
-        1,
-        "one object on one line: {stdout}"
-    );
+    assert_eq!(stdout.lines().count(), 1, "one object on one line: {stdout}");
     let value: Value = serde_json::from_str(&stdout).expect("the report is JSON");
     assert_eq!(value["version"], 1, "{value}");
     value
@@ -82,9 +78,7 @@ pub(crate) fn fail(code: i32, words: &[&str], arguments: &[&str]) {
 
 /// The rows of a JSONL text.
 pub(crate) fn rows(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a row is JSON"))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("a row is JSON")).collect()
 }
 
 /// Writes a file and gives its path as an argument.
@@ -96,11 +90,7 @@ pub(crate) fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> Str
 
 /// Numbers of a list, `null` as `None`.
 pub(crate) fn numbers(list: &Value) -> Vec<Option<f64>> {
-    list.as_array()
-        .expect("a list")
-        .iter()
-        .map(Value::as_f64)
-        .collect()
+    list.as_array().expect("a list").iter().map(Value::as_f64).collect()
 }
 
 /// Largest difference between two lists of the same length and the same `null`s.

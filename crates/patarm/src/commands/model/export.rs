@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use patarm_files::{ModelFiles, StoredType, TokenizerFiles, TokenizerSource};
 use patarm_models::checkpoint;
-use patarm_text::{ErrorKind, GgufParts};
+use patarm_text::{Error, Tokenizer};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -76,18 +76,12 @@ fn locate_adapter(adapter: &Path, base: Option<&str>) -> anyhow::Result<Located>
         let message = format!("{base} is an adapter itself; merge it first");
         return Err(failure(Code::Usage, message));
     }
-    Ok(Located {
-        adapter: Some(adapter.to_owned()),
-        ..located
-    })
+    Ok(Located { adapter: Some(adapter.to_owned()), ..located })
 }
 
 fn no_adapter(path: &Path) -> anyhow::Error {
     let wanted = checkpoint::ADAPTER_CONFIG_FILE;
-    failure(
-        Code::Model,
-        format!("{} is no adapter: it has no {wanted}", path.display()),
-    )
+    failure(Code::Model, format!("{} is no adapter: it has no {wanted}", path.display()))
 }
 
 /// Single precision where the base has it, bfloat16 otherwise.
@@ -111,18 +105,11 @@ fn write(
     write_tokenizer(files, staged.path())?;
     let sha256 = pull::sha256_of(&staged.path().join(checkpoint::WEIGHTS_FILE))?;
     publish(staged, out)?;
-    let own = decoder
-        .parameters
-        .iter()
-        .filter(|(_, entry)| !entry.name.contains(".lora_"));
+    let own = decoder.parameters.iter().filter(|(_, entry)| !entry.name.contains(".lora_"));
     let report = ExportReport {
         version: 1,
         path: out,
-        dtype: if dtype == StoredType::F32 {
-            "f32"
-        } else {
-            "bf16"
-        },
+        dtype: if dtype == StoredType::F32 { "f32" } else { "bf16" },
         parameters: own.map(|(_, entry)| entry.value.len()).sum(),
         sha256,
     };
@@ -138,16 +125,11 @@ fn unwritten(error: impl std::fmt::Display) -> anyhow::Error {
 }
 
 fn refuse_existing(out: &Path) -> anyhow::Result<()> {
-    let is_empty_folder = out
-        .read_dir()
-        .is_ok_and(|mut entries| entries.next().is_none());
+    let is_empty_folder = out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     if !out.exists() || is_empty_folder {
         return Ok(());
     }
-    Err(failure(
-        Code::Usage,
-        format!("{} exists; name a new folder", out.display()),
-    ))
+    Err(failure(Code::Usage, format!("{} exists; name a new folder", out.display())))
 }
 
 /// A folder beside the target, removed again unless it is published.
@@ -157,10 +139,7 @@ fn stage_beside(out: &Path) -> anyhow::Result<TempDir> {
         _ => Path::new("."),
     };
     let refused = |cause: std::io::Error| {
-        failure(
-            Code::Data,
-            format!("cannot write in {}: {cause}", parent.display()),
-        )
+        failure(Code::Data, format!("cannot write in {}: {cause}", parent.display()))
     };
     std::fs::create_dir_all(parent).map_err(refused)?;
     let mut builder = tempfile::Builder::new();
@@ -174,10 +153,7 @@ fn stage_beside(out: &Path) -> anyhow::Result<TempDir> {
 /// Gives a complete folder its final name.
 fn publish(staged: TempDir, out: &Path) -> anyhow::Result<()> {
     let refused = |cause: std::io::Error| {
-        failure(
-            Code::Data,
-            format!("cannot write {}: {cause}", out.display()),
-        )
+        failure(Code::Data, format!("cannot write {}: {cause}", out.display()))
     };
     if out.exists() {
         std::fs::remove_dir(out).map_err(refused)?;
@@ -191,12 +167,9 @@ fn publish(staged: TempDir, out: &Path) -> anyhow::Result<()> {
 fn write_tokenizer(files: &ModelFiles, folder: &Path) -> anyhow::Result<()> {
     match &files.tokenizer {
         TokenizerSource::Files(found) => copy_files(found, folder),
-        TokenizerSource::Gguf(found) => {
-            let saved = GgufParts::from(found.as_ref().clone()).save_files(folder);
-            saved.map_err(|error| match error.kind() {
-                ErrorKind::Io => unwritten(error),
-                _ => failure(Code::Model, error.to_string()),
-            })
+        TokenizerSource::Gguf(_) => {
+            let broken = |error: Error| failure(Code::Model, error.to_string());
+            Tokenizer::open(&files.path).map_err(broken)?.save_files(folder).map_err(unwritten)
         }
         TokenizerSource::Missing => {
             output::remark("the model has no tokenizer; only config.json and weights are written");
@@ -212,18 +185,14 @@ fn copy_files(found: &TokenizerFiles, folder: &Path) -> anyhow::Result<()> {
         &found.chat_template,
         &found.generation_config,
     ];
-    let all: Vec<&PathBuf> = std::iter::once(&found.tokenizer)
-        .chain(optional.into_iter().flatten())
-        .collect();
+    let all: Vec<&PathBuf> =
+        std::iter::once(&found.tokenizer).chain(optional.into_iter().flatten()).collect();
     for path in all {
         let Some(name) = path.file_name() else {
             continue;
         };
         std::fs::copy(path, folder.join(name)).map_err(|cause| {
-            failure(
-                Code::Data,
-                format!("cannot copy {}: {cause}", path.display()),
-            )
+            failure(Code::Data, format!("cannot copy {}: {cause}", path.display()))
         })?;
     }
     Ok(())
