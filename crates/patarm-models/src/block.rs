@@ -193,7 +193,12 @@ impl Block {
     }
 
     /// Runs the block against a cache, keeping nothing but the new keys and values.
-    pub fn forward_cached(&self, context: &Context<'_>, cache: LayerCache<'_>, x: &mut Buffer) {
+    pub fn forward_cached(
+        &self,
+        context: &Context<'_>,
+        cache: &mut LayerCache<'_>,
+        x: &mut Buffer,
+    ) {
         let (normed, _) = context.norm(x, self.attention_norm);
         let heads = self.heads(context, &normed);
         let width = context.shape.key_width();

@@ -72,7 +72,7 @@ pub struct Saved {
 
 #[derive(Debug)]
 enum SavedActivation {
-    Full(SavedBlock),
+    Full(Box<SavedBlock>),
     Input(Buffer),
     /// Below every trainable parameter: the backward never gets here.
     Nothing,
@@ -99,7 +99,7 @@ impl Decoder {
             let saved = block.forward_saving(&context, &mut x);
             blocks.push(match input {
                 Some(input) => SavedActivation::Input(input),
-                None if layer >= lowest => SavedActivation::Full(saved),
+                None if layer >= lowest => SavedActivation::Full(Box::new(saved)),
                 None => SavedActivation::Nothing,
             });
             if options.taps.contains(&layer) {
@@ -195,7 +195,7 @@ impl Decoder {
         let mut x = self.embed(tokens);
         for (layer, block) in self.blocks.iter().enumerate() {
             let (keys, values) = cache.layer(layer);
-            block.forward_cached(&context, LayerCache { keys, values, slots }, &mut x);
+            block.forward_cached(&context, &mut LayerCache { keys, values, slots }, &mut x);
         }
         context.norm(&x, self.final_norm).0
     }

@@ -268,7 +268,7 @@ impl<'a> Engine<'a> {
             match self.start(id, request) {
                 Ok(active) => self.active.push(active),
                 Err(waiting) => {
-                    self.waiting.push_front(waiting);
+                    self.waiting.push_front(*waiting);
                     break;
                 }
             }
@@ -288,7 +288,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes slots for a request; gives it back where fragmentation forbids.
-    fn start(&mut self, id: RequestId, request: GenerationRequest) -> Result<Active, Waiting> {
+    fn start(&mut self, id: RequestId, request: GenerationRequest) -> Result<Active, Box<Waiting>> {
         let mut leaf = None;
         for segment in &request.prompt {
             match self.tree.acquire(leaf, segment, &mut self.cache) {
@@ -300,7 +300,7 @@ impl<'a> Engine<'a> {
                 }
                 None => {
                     self.release_path(leaf);
-                    return Err(Waiting { id, request });
+                    return Err(Box::new(Waiting { id, request }));
                 }
             }
         }
@@ -329,7 +329,7 @@ impl<'a> Engine<'a> {
             }
             (leaf, _) => {
                 self.release_path(leaf);
-                Err(Waiting { id, request })
+                Err(Box::new(Waiting { id, request }))
             }
         }
     }

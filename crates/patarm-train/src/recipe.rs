@@ -449,6 +449,17 @@ mod tests {
     }
 
     #[test]
+    fn every_recipe_of_the_repository_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).expect("recipes").flatten() {
+            Recipe::load(&entry.path(), &[]).expect("a valid recipe");
+            found += 1;
+        }
+        assert!(found >= 4, "{found} recipes");
+    }
+
+    #[test]
     fn impossible_values_are_refused() {
         for change in ["version=2", "grpo.pairs=0", "grpo.temperature=0.0", "grpo.replay.batch=4"] {
             assert!(Recipe::parse(SMALL, &[change.into()]).is_err(), "{change}");

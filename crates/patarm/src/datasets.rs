@@ -32,7 +32,11 @@ pub(crate) fn read(source: &str) -> anyhow::Result<Vec<Comparison>> {
 }
 
 /// Training and held-out comparisons of a recipe, disjoint by prompt.
-pub(crate) fn split(config: &DataConfig, seed: u64, folder: &Path) -> anyhow::Result<(Vec<Comparison>, Vec<Comparison>)> {
+pub(crate) fn split(
+    config: &DataConfig,
+    seed: u64,
+    folder: &Path,
+) -> anyhow::Result<(Vec<Comparison>, Vec<Comparison>)> {
     let (mut train, mut held_out) = if config.train == BUNDLED {
         let bundled = quickstart::bundled(seed)?;
         (bundled.train, bundled.held_out)
@@ -41,7 +45,8 @@ pub(crate) fn split(config: &DataConfig, seed: u64, folder: &Path) -> anyhow::Re
         match &config.held_out {
             Some(held_out) => (train, read(&beside(folder, held_out))?),
             None => {
-                let split = split_by_prompt(train, HeldOut::Share(config.held_out_share), HELD_OUT_SEED)?;
+                let split =
+                    split_by_prompt(train, HeldOut::Share(config.held_out_share), HELD_OUT_SEED)?;
                 (split.train, split.held_out)
             }
         }

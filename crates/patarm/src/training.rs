@@ -58,7 +58,10 @@ pub(crate) struct Prepared {
 pub(crate) type AfterStage<'a> = dyn FnMut(Phase, &Decoder) -> anyhow::Result<()> + 'a;
 
 /// Binds the judge template of a recipe to a tokenizer.
-pub(crate) fn judge_text(config: &JudgeConfig, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<JudgeText> {
+pub(crate) fn judge_text(
+    config: &JudgeConfig,
+    tokenizer: &Arc<Tokenizer>,
+) -> anyhow::Result<JudgeText> {
     let template = Arc::new(JudgeTemplate::load(&config.template)?);
     Ok(JudgeText::new(Arc::clone(tokenizer), template, config.rubric_mode, config.terminator)?)
 }
@@ -91,13 +94,15 @@ pub(crate) fn run(
     observer: &dyn Observer,
     after_stage: &mut AfterStage<'_>,
 ) -> anyhow::Result<Decoder> {
-    let Prepared { recipe, located, files, tokenizer, decoder, text, train, held_out, .. } = prepared;
+    let Prepared { recipe, located, files, tokenizer, decoder, text, train, held_out, .. } =
+        prepared;
     let pairs = encode_pairs(&train, &text)?;
     let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
     let mut info = run_info(&recipe, &located, (&train, &held_out))?;
     run.write_info(&info)?;
     let evaluator = held_out_evaluator(&recipe, &held_out)?;
-    let companions = |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());
+    let companions =
+        |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());
     let base = located.base.to_string_lossy().into_owned();
     let context = TrainerContext {
         recipe: &recipe,
@@ -153,8 +158,10 @@ fn reinforce(
     let context = &trainer.context;
     let (text, judge) = (context.text, &context.recipe.judge);
     let replayed = if config.replay.batch > 0 { records } else { &[] };
-    let replay: Vec<EncodedJudgement> =
-        replayed.iter().map(|record| EncodedJudgement::new(record, text)).collect::<Result<_, _>>()?;
+    let replay: Vec<EncodedJudgement> = replayed
+        .iter()
+        .map(|record| EncodedJudgement::new(record, text))
+        .collect::<Result<_, _>>()?;
     let reference = reference(trainer, config)?;
     let data = GrpoData { pairs, replay: &replay, reference: reference.as_ref() };
     let silent = patarm_reward::observer::Silent;
@@ -167,7 +174,13 @@ fn reinforce(
         max_tokens: judge.max_judgement_tokens,
     };
     let measure = |decoder: &Decoder, evaluator: &dyn Evaluator| {
-        evaluator.evaluate(&EmbeddedJudge { decoder, text, settings, observer: &silent, name: "policy".into() })
+        evaluator.evaluate(&EmbeddedJudge {
+            decoder,
+            text,
+            settings,
+            observer: &silent,
+            name: "policy".into(),
+        })
     };
     Ok(grpo::train(trainer, config, &data, &measure)?)
 }
@@ -192,7 +205,8 @@ fn reference(trainer: &Trainer<'_>, config: &GrpoConfig) -> anyhow::Result<Optio
 
 fn encode_pairs(train: &[Comparison], text: &JudgeText) -> anyhow::Result<Vec<EncodedPair>> {
     let encoded = train.iter().map(|comparison| EncodedPair::new(comparison, text));
-    let pairs: Vec<EncodedPair> = encoded.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let pairs: Vec<EncodedPair> =
+        encoded.filter_map(Result::transpose).collect::<Result<_, _>>()?;
     if pairs.is_empty() {
         return Err(failure(Code::Data, "no training comparison prefers a side"));
     }
@@ -218,18 +232,28 @@ fn cold_start_records(
                 per_item: 1,
                 mode: recipe.judge.rubric_mode,
             };
-            cold_start::label_free::label_free(&cold_start::requests_of(train), text.template(), &settings)
+            cold_start::label_free::label_free(
+                &cold_start::requests_of(train),
+                text.template(),
+                &settings,
+            )
         }
         ColdStartSource::File { path } => cold_start::from_jsonl(&std::fs::read_to_string(path)?)?,
         ColdStartSource::Teacher { model, judgements, balance_scores } => {
             crate::teacher::records(recipe, train, (model, *judgements, *balance_scores))?
         }
     };
-    patarm_train::run_directory::write_atomically(&path, cold_start::to_jsonl(&records)?.as_bytes())?;
+    patarm_train::run_directory::write_atomically(
+        &path,
+        cold_start::to_jsonl(&records)?.as_bytes(),
+    )?;
     Ok(records)
 }
 
-fn held_out_evaluator(recipe: &Recipe, held_out: &[Comparison]) -> anyhow::Result<Option<PairsEvaluator>> {
+fn held_out_evaluator(
+    recipe: &Recipe,
+    held_out: &[Comparison],
+) -> anyhow::Result<Option<PairsEvaluator>> {
     if recipe.evaluation.every == 0 || held_out.is_empty() {
         return Ok(None);
     }
@@ -268,4 +292,3 @@ fn run_info(
 fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
-

@@ -120,7 +120,7 @@ fn planted(count: usize, first: usize) -> Vec<Comparison> {
             task: Some(Task::Chat),
             subset: None,
         };
-        if index % 2 == 0 { comparison } else { comparison.swap() }
+        if index.is_multiple_of(2) { comparison } else { comparison.swap() }
     };
     (0..count).map(pair).collect()
 }

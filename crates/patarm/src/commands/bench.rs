@@ -20,11 +20,7 @@ use crate::{commands::model, output};
 use work::Work;
 
 /// Rows and both widths of the product that stands for the machine's peak.
-const PEAK_SHAPE: LinearShape = LinearShape {
-    tokens: 1_024,
-    input: 2_048,
-    output: 2_048,
-};
+const PEAK_SHAPE: LinearShape = LinearShape { tokens: 1_024, input: 2_048, output: 2_048 };
 /// Runs of that product; the best one counts.
 const PEAK_RUNS: usize = 8;
 
@@ -62,10 +58,7 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     }
     let located = resolve::locate(&options.model)?;
     // An adapter would change what has to be computed; its base is measured.
-    let base = Located {
-        adapter: None,
-        ..located
-    };
+    let base = Located { adapter: None, ..located };
     let (_, mut decoder) = model::open_decoder(&base, global)?;
     let backend = decoder.backend.clone();
     let mut work = Work::new(options.what, &mut decoder)?;
@@ -81,10 +74,7 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     if global.json {
         return output::json(&report);
     }
-    report
-        .lines()
-        .iter()
-        .try_for_each(|line| output::line(line))
+    report.lines().iter().try_for_each(|line| output::line(line))
 }
 
 /// One step.
@@ -100,13 +90,8 @@ fn sample(work: &mut Work<'_>) -> anyhow::Result<Sample> {
     work.step()?;
     let seconds = start.elapsed().as_secs_f64();
     let after = process::minor_page_faults();
-    let page_faults = before
-        .zip(after)
-        .map(|(before, after)| after.saturating_sub(before));
-    Ok(Sample {
-        seconds,
-        page_faults,
-    })
+    let page_faults = before.zip(after).map(|(before, after)| after.saturating_sub(before));
+    Ok(Sample { seconds, page_faults })
 }
 
 fn report(
@@ -116,10 +101,7 @@ fn report(
     (samples, peak): (&[Sample], f64),
 ) -> BenchReport {
     let seconds = median(samples.iter().map(|sample| sample.seconds).collect()).unwrap_or(f64::NAN);
-    let faults = samples
-        .iter()
-        .filter_map(|sample| sample.page_faults)
-        .map(|count| count as f64);
+    let faults = samples.iter().filter_map(|sample| sample.page_faults).map(|count| count as f64);
     let flop_per_s = work.flop() / seconds;
     let rows = work.row_tokens();
     BenchReport {
@@ -166,11 +148,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 /// The fastest of a few large products `x · wᵀ` of this device.
 fn matrix_product_flop_per_s(backend: &dyn Backend) -> f64 {
-    let LinearShape {
-        tokens,
-        input,
-        output,
-    } = PEAK_SHAPE;
+    let LinearShape { tokens, input, output } = PEAK_SHAPE;
     let x = backend.upload(&vec![0.5; tokens * input]);
     let weight = backend.upload(&vec![0.25; output * input]);
     let mut out = backend.zeros(tokens * output);
@@ -192,14 +170,8 @@ impl BenchReport {
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!("{} of {}: {}", self.what, self.model, self.shape),
-            format!(
-                "device       {}, {}, median of {}",
-                self.device, self.precision, self.repeats
-            ),
-            format!(
-                "step         {:.3} s for {} tokens",
-                self.seconds, self.tokens
-            ),
+            format!("device       {}, {}, median of {}", self.device, self.precision, self.repeats),
+            format!("step         {:.3} s for {} tokens", self.seconds, self.tokens),
             format!("rate         {:.1} tokens/s", self.tokens_per_s),
             format!(
                 "arithmetic   {:.1} GFLOP/s, {:.0} % of a matrix product's {:.1}",
@@ -214,10 +186,7 @@ impl BenchReport {
             ));
         }
         if let Some(bytes) = self.peak_memory_bytes {
-            lines.push(format!(
-                "peak memory  {:.2} GiB",
-                bytes as f64 / (1u64 << 30) as f64
-            ));
+            lines.push(format!("peak memory  {:.2} GiB", bytes as f64 / (1u64 << 30) as f64));
         }
         if let Some(faults) = self.minor_page_faults_per_step {
             lines.push(format!("page faults  {faults} a step"));

@@ -22,19 +22,13 @@ use crate::output;
 pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         DataCommand::Inspect { file, format } => inspect(file, format.as_deref(), global),
-        DataCommand::Convert {
-            file,
-            format,
-            to,
-            out,
-        } => convert((file, format.as_deref()), (to, out), global),
+        DataCommand::Convert { file, format, to, out } => {
+            convert((file, format.as_deref()), (to, out), global)
+        }
         DataCommand::Mix { recipe, out } => mix(recipe, out, global),
-        DataCommand::Decontaminate {
-            file,
-            against,
-            out,
-            ngram,
-        } => separate(file, against, (out, *ngram), global),
+        DataCommand::Decontaminate { file, against, out, ngram } => {
+            separate(file, against, (out, *ngram), global)
+        }
     }
 }
 
@@ -62,35 +56,20 @@ fn inspect(file: &str, format: Option<&str>, global: &Global) -> anyhow::Result<
     let problems: Vec<String> = examples.iter().map(ToString::to_string).collect();
     if data.comparisons == 0 {
         let reason = problems.first().map_or("the file is empty", String::as_str);
-        return Err(failure(
-            Code::Data,
-            format!("{file}: no comparison can be used: {reason}"),
-        ));
+        return Err(failure(Code::Data, format!("{file}: no comparison can be used: {reason}")));
     }
     let format = reader.format().map(Format::name);
     let (rows, skipped_rows) = (reader.num_rows(), *count);
     if global.json {
-        let report = InspectReport {
-            version: 1,
-            file,
-            format,
-            rows,
-            skipped_rows,
-            problems,
-            data,
-        };
+        let report = InspectReport { version: 1, file, format, rows, skipped_rows, problems, data };
         return output::json(&report);
     }
     output::line(&format!("{file}: format {}", format.unwrap_or("unknown")))?;
     output::line(data.to_string().trim_end())?;
     if skipped_rows > 0 {
-        output::line(&format!(
-            "{skipped_rows} of {rows} rows cannot be used, for example"
-        ))?;
+        output::line(&format!("{skipped_rows} of {rows} rows cannot be used, for example"))?;
     }
-    problems
-        .iter()
-        .try_for_each(|problem| output::line(&format!("  {problem}")))
+    problems.iter().try_for_each(|problem| output::line(&format!("  {problem}")))
 }
 
 #[derive(Debug, Serialize)]
@@ -130,11 +109,7 @@ fn convert(
             "{left_out} ties or unlabelled comparisons left out: only `--to native` keeps them"
         ));
     }
-    output::line(&format!(
-        "{}: {} comparisons",
-        out.display(),
-        report.comparisons
-    ))
+    output::line(&format!("{}: {} comparisons", out.display(), report.comparisons))
 }
 
 #[derive(Debug, Serialize)]
@@ -152,29 +127,14 @@ fn mix(recipe: &Path, out: &Path, global: &Global) -> anyhow::Result<()> {
         mix_sources(&parsed, folder, OnError::Fail).map_err(|error| coded(&error))?;
     let written = write_comparisons(out, OutputFormat::Native, &comparisons)
         .map_err(|error| coded(&error))?;
-    let report = MixReport {
-        version: 1,
-        out,
-        comparisons: written.comparisons,
-        sources,
-    };
+    let report = MixReport { version: 1, out, comparisons: written.comparisons, sources };
     if global.json {
         return output::json(&report);
     }
-    for MixedSource {
-        name,
-        available,
-        taken,
-        ..
-    } in &report.sources
-    {
+    for MixedSource { name, available, taken, .. } in &report.sources {
         output::line(&format!("{name}: {taken} of {available}"))?;
     }
-    output::line(&format!(
-        "{}: {} comparisons",
-        out.display(),
-        report.comparisons
-    ))
+    output::line(&format!("{}: {} comparisons", out.display(), report.comparisons))
 }
 
 #[derive(Debug, Serialize)]
@@ -202,25 +162,12 @@ fn separate(
     let (kept, result) = decontaminate(comparisons, &references);
     write_comparisons(out, OutputFormat::Native, &kept).map_err(|error| coded(&error))?;
     let reference_texts = references.num_texts();
-    let report = DecontaminateReport {
-        version: 1,
-        out,
-        reference_texts,
-        result,
-    };
+    let report = DecontaminateReport { version: 1, out, reference_texts, result };
     if global.json {
         return output::json(&report);
     }
-    let DecontaminationReport {
-        checked,
-        kept,
-        examples,
-        ..
-    } = &report.result;
-    output::line(&format!(
-        "{}: {kept} of {checked} comparisons kept",
-        out.display()
-    ))?;
+    let DecontaminationReport { checked, kept, examples, .. } = &report.result;
+    output::line(&format!("{}: {kept} of {checked} comparisons kept", out.display()))?;
     if !examples.is_empty() {
         output::line(&format!("removed, for example: {}", examples.join(", ")))?;
     }
@@ -230,18 +177,12 @@ fn separate(
 fn open(file: &str, format: Option<&str>, on_error: OnError) -> anyhow::Result<ComparisonReader> {
     let format = format.map(str::parse::<Format>).transpose();
     let format = format.map_err(|problem| usage("--format", problem))?;
-    let options = ReadOptions {
-        format,
-        on_error,
-        ..ReadOptions::default()
-    };
+    let options = ReadOptions { format, on_error, ..ReadOptions::default() };
     ComparisonReader::open(&local(file)?, &options).map_err(|error| refused(&error))
 }
 
 fn collect(reader: &mut ComparisonReader) -> anyhow::Result<Vec<Comparison>> {
-    reader
-        .collect::<Result<_, _>>()
-        .map_err(|error| refused(&error))
+    reader.collect::<Result<_, _>>().map_err(|error| refused(&error))
 }
 
 /// The file itself, or its copy from the hub.

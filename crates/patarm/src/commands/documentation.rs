@@ -21,10 +21,7 @@ pub(crate) fn completions(shell: Shell) -> anyhow::Result<()> {
 /// not at all.
 pub(crate) fn man_pages(out: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(out).map_err(|cause| {
-        failure(
-            Code::Data,
-            format!("cannot create {}: {cause}", out.display()),
-        )
+        failure(Code::Data, format!("cannot create {}: {cause}", out.display()))
     })?;
     for (name, page) in pages()? {
         patarm_files::write_atomically(&out.join(name), &page)
@@ -47,12 +44,8 @@ fn add_pages(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> anyhow::R
     let mut text = Vec::new();
     man.render(&mut text)?;
     pages.push((man.get_filename(), text));
-    let shown = command
-        .get_subcommands()
-        .filter(|inner| !inner.is_hide_set());
-    shown
-        .into_iter()
-        .try_for_each(|inner| add_pages(inner, pages))
+    let shown = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+    shown.into_iter().try_for_each(|inner| add_pages(inner, pages))
 }
 
 #[cfg(test)]
@@ -68,12 +61,8 @@ mod tests {
     fn every_command_has_a_page_and_an_explanation() {
         let pages = pages().unwrap();
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
-        for expected in [
-            "patarm.1",
-            "patarm-model.1",
-            "patarm-model-logprobs.1",
-            "patarm-bench.1",
-        ] {
+        for expected in ["patarm.1", "patarm-model.1", "patarm-model-logprobs.1", "patarm-bench.1"]
+        {
             assert!(names.contains(&expected), "{expected} in {names:?}");
         }
         let mut command = Arguments::command();
@@ -92,34 +81,18 @@ mod tests {
     fn assert_documented(command: &Command, page: &str) {
         let name = command.get_name();
         assert!(page.contains(name), "docs/commands.md does not name {name}");
-        let options = command
-            .get_arguments()
-            .filter_map(|argument| argument.get_long());
+        let options = command.get_arguments().filter_map(|argument| argument.get_long());
         for option in options.filter(|option| !matches!(*option, "help" | "version")) {
             let option = format!("--{option}");
-            assert!(
-                page.contains(&option),
-                "docs/commands.md does not name {option} of {name}"
-            );
+            assert!(page.contains(&option), "docs/commands.md does not name {option} of {name}");
         }
-        command
-            .get_subcommands()
-            .for_each(|inner| assert_documented(inner, page));
+        command.get_subcommands().for_each(|inner| assert_documented(inner, page));
     }
 
     fn assert_described(command: &Command) {
-        assert!(
-            command.get_about().is_some(),
-            "{} has no description",
-            command.get_name()
-        );
+        assert!(command.get_about().is_some(), "{} has no description", command.get_name());
         for argument in command.get_arguments() {
-            assert!(
-                argument.get_help().is_some(),
-                "{}: {}",
-                command.get_name(),
-                argument.get_id()
-            );
+            assert!(argument.get_help().is_some(), "{}: {}", command.get_name(), argument.get_id());
         }
         command.get_subcommands().for_each(assert_described);
     }

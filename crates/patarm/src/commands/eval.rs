@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use patarm_eval::compare::{ComparisonResult, compare};
 use patarm_eval::interval::Estimate;
-use patarm_eval::pairs::{Evaluated, PairsOptions, PairsResult, Readout, evaluate_pairs, pairs_from_scores};
+use patarm_eval::pairs::{
+    Evaluated, PairsOptions, PairsResult, Readout, evaluate_pairs, pairs_from_scores,
+};
 use patarm_eval::scores::ScoreTable;
 use patarm_eval::store;
 use patarm_reward::observer::Observer;
@@ -123,9 +125,12 @@ fn rows(result: &PairsResult) -> [(&'static str, &Estimate); 5] {
 }
 
 fn shown(estimate: &Estimate) -> String {
-    let value = estimate.value.map_or_else(|| "    –".into(), |value| format!("{:5.1} %", 100.0 * value));
+    let value =
+        estimate.value.map_or_else(|| "    –".into(), |value| format!("{:5.1} %", 100.0 * value));
     match estimate.interval {
-        Some(interval) => format!("{value}  95 % [{:.1}, {:.1}]", 100.0 * interval.low, 100.0 * interval.high),
+        Some(interval) => {
+            format!("{value}  95 % [{:.1}, {:.1}]", 100.0 * interval.low, 100.0 * interval.high)
+        }
         None => value,
     }
 }

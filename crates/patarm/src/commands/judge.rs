@@ -32,7 +32,11 @@ pub(super) fn judge(options: &Judge, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-fn judge_pointwise(options: &Judge, global: &Global, observer: &Arc<dyn Observer>) -> anyhow::Result<()> {
+fn judge_pointwise(
+    options: &Judge,
+    global: &Global,
+    observer: &Arc<dyn Observer>,
+) -> anyhow::Result<()> {
     let entries = read_items(&options.input)?;
     let mut output = Resumable::open(&options.out)?;
     let task = task(options.options.task);
@@ -54,7 +58,10 @@ fn judge_pointwise(options: &Judge, global: &Global, observer: &Arc<dyn Observer
     finish(output, entries.len(), global)
 }
 
-fn judged(entry: &Entry, result: Result<Vec<patarm_reward::judgement::Judgement>, ItemFault>) -> Value {
+fn judged(
+    entry: &Entry,
+    result: Result<Vec<patarm_reward::judgement::Judgement>, ItemFault>,
+) -> Value {
     let (judgements, fault) = match result {
         Ok(judgements) => (json!(judgements), Value::Null),
         Err(fault) => (json!([]), json!(fault.to_string())),
@@ -62,7 +69,11 @@ fn judged(entry: &Entry, result: Result<Vec<patarm_reward::judgement::Judgement>
     json!({ "item": entry.id, "response": entry.response, "judgements": judgements, "fault": fault })
 }
 
-fn judge_pairwise(options: &Judge, global: &Global, observer: &Arc<dyn Observer>) -> anyhow::Result<()> {
+fn judge_pairwise(
+    options: &Judge,
+    global: &Global,
+    observer: &Arc<dyn Observer>,
+) -> anyhow::Result<()> {
     let comparisons = datasets::read(&options.input.to_string_lossy())?;
     let mut output = Resumable::open(&options.out)?;
     let task = task(options.options.task);
@@ -73,7 +84,10 @@ fn judge_pairwise(options: &Judge, global: &Global, observer: &Arc<dyn Observer>
                 .iter()
                 .map(|comparison| CompareRequest {
                     prompt: comparison.first.prompt.clone(),
-                    responses: [comparison.first.response.clone(), comparison.second.response.clone()],
+                    responses: [
+                        comparison.first.response.clone(),
+                        comparison.second.response.clone(),
+                    ],
                     task: task.or(comparison.task),
                 })
                 .collect();
@@ -84,7 +98,8 @@ fn judge_pairwise(options: &Judge, global: &Global, observer: &Arc<dyn Observer>
                     Ok(verdict) => (json!(verdict), Value::Null),
                     Err(fault) => (Value::Null, json!(fault.to_string())),
                 };
-                output.write(&json!({ "item": comparison.id, "verdict": verdict, "fault": fault }))?;
+                output
+                    .write(&json!({ "item": comparison.id, "verdict": verdict, "fault": fault }))?;
             }
         }
         Ok(())
@@ -118,7 +133,8 @@ pub(super) fn score(options: &Score, global: &Global) -> anyhow::Result<()> {
 
 fn stop_if_interrupted(observer: &dyn Observer, out: &Path) -> anyhow::Result<()> {
     if observer.is_interrupted() {
-        let message = format!("interrupted; the same command goes on with {}", partial_path(out).display());
+        let message =
+            format!("interrupted; the same command goes on with {}", partial_path(out).display());
         return Err(failure(Code::Interrupted, message));
     }
     Ok(())
@@ -176,30 +192,43 @@ fn read_items(path: &Path) -> anyhow::Result<Vec<Entry>> {
     let comparisons = datasets::read(&path.to_string_lossy())?;
     let each = comparisons.into_iter().flat_map(|comparison| {
         let (id, task) = (comparison.id, comparison.task);
-        [(0, comparison.first), (1, comparison.second)]
-            .map(|(response, item)| Entry { id: id.clone(), response, item, task })
+        [(0, comparison.first), (1, comparison.second)].map(|(response, item)| Entry {
+            id: id.clone(),
+            response,
+            item,
+            task,
+        })
     });
     Ok(each.collect())
 }
 
 /// `None` when the first line is no such row.
 fn read_item_rows(path: &Path) -> anyhow::Result<Option<Vec<Entry>>> {
-    let file = File::open(path).map_err(|error| failure(Code::Data, format!("{}: {error}", path.display())))?;
+    let file = File::open(path)
+        .map_err(|error| failure(Code::Data, format!("{}: {error}", path.display())))?;
     let mut entries = Vec::new();
     for (number, line) in BufReader::new(file).split(b'\n').enumerate() {
         let line = line?;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let wrong = |what: &str| failure(Code::Data, format!("{}, line {}: {what}", path.display(), number + 1));
+        let wrong = |what: &str| {
+            failure(Code::Data, format!("{}, line {}: {what}", path.display(), number + 1))
+        };
         if line.len() > MAX_LINE_BYTES {
             return Err(wrong("the line is longer than 16 MiB"));
         }
         match serde_json::from_slice::<ItemRow>(&line) {
             Ok(row) => {
-                let prompt = conversation(row.prompt).ok_or_else(|| wrong("prompt must be text or a list of messages"))?;
+                let prompt = conversation(row.prompt)
+                    .ok_or_else(|| wrong("prompt must be text or a list of messages"))?;
                 let id = row.id.unwrap_or_else(|| (number + 1).to_string());
-                entries.push(Entry { id, response: 0, item: Item { prompt, response: row.response }, task: row.task });
+                entries.push(Entry {
+                    id,
+                    response: 0,
+                    item: Item { prompt, response: row.response },
+                    task: row.task,
+                });
             }
             Err(_) if entries.is_empty() => return Ok(None),
             Err(error) => return Err(wrong(&error.to_string())),
@@ -218,7 +247,8 @@ fn conversation(prompt: Value) -> Option<Conversation> {
         Value::String(text) => Some(Conversation::from_user(text)),
         other => {
             let turns: Vec<Turn> = serde_json::from_value(other).ok()?;
-            let messages = turns.into_iter().map(|turn| Message::text(turn.role, turn.content)).collect();
+            let messages =
+                turns.into_iter().map(|turn| Message::text(turn.role, turn.content)).collect();
             Some(Conversation { messages, tools: Vec::new() })
         }
     }

@@ -21,17 +21,8 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> anyhow::Result<()>
     match command {
         ModelCommand::Pull { name } => pull_named(name, global),
         ModelCommand::Inspect { path } => inspect::run(path, global),
-        ModelCommand::Logprobs {
-            path,
-            input,
-            out,
-            greedy,
-        } => {
-            let request = logprobs::Request {
-                input,
-                out: out.as_deref(),
-                greedy: *greedy,
-            };
+        ModelCommand::Logprobs { path, input, out, greedy } => {
+            let request = logprobs::Request { input, out: out.as_deref(), greedy: *greedy };
             logprobs::run(path, request, global)
         }
         ModelCommand::Merge { adapter, base, out } => {
@@ -70,25 +61,13 @@ struct PullReport<'a> {
 fn pull_named(name: &str, global: &Global) -> anyhow::Result<()> {
     let Some(model) = pull::find(name) else {
         let names: Vec<&str> = pull::NAMED_MODELS.iter().map(|model| model.name).collect();
-        let message = format!(
-            "{name}: no model has this name; known are {}",
-            names.join(", ")
-        );
+        let message = format!("{name}: no model has this name; known are {}", names.join(", "));
         return Err(failure(Code::Model, message));
     };
     let pulled = pull::pull(&model)?;
     if global.json {
         let (path, sha256) = (pulled.path.as_path(), pulled.sha256.as_str());
-        return output::json(&PullReport {
-            version: 1,
-            name,
-            path,
-            sha256,
-        });
+        return output::json(&PullReport { version: 1, name, path, sha256 });
     }
-    output::line(&format!(
-        "{}\nsha256 {}",
-        pulled.path.display(),
-        pulled.sha256
-    ))
+    output::line(&format!("{}\nsha256 {}", pulled.path.display(), pulled.sha256))
 }

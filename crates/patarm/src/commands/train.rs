@@ -81,12 +81,14 @@ fn foresee(prepared: &Prepared) -> anyhow::Result<Foreseen> {
     let mut side_tokens = 0usize;
     for comparison in train {
         for item in [&comparison.first, &comparison.second] {
-            side_tokens += text.encode(item, comparison.task)?.iter().skip(1).map(Vec::len).sum::<usize>();
+            side_tokens +=
+                text.encode(item, comparison.task)?.iter().skip(1).map(Vec::len).sum::<usize>();
         }
     }
     let mean_side = side_tokens as f64 / (2 * train.len()).max(1) as f64;
     let judgement = recipe.judge.max_judgement_tokens as f64;
-    let cold = recipe.cold_start.as_ref().map_or(0.0, |config| config.steps as f64 * config.batch as f64);
+    let cold =
+        recipe.cold_start.as_ref().map_or(0.0, |config| config.steps as f64 * config.batch as f64);
     let cold_start_tokens = cold * (mean_side + judgement);
     let (mut rollout_tokens, mut training_tokens) = (0.0, cold_start_tokens);
     if let Some(grpo) = &recipe.grpo {
@@ -99,9 +101,11 @@ fn foresee(prepared: &Prepared) -> anyhow::Result<Foreseen> {
     let probe_tokens_per_s = probe(decoder)?;
     let trainable = decoder.parameters.num_trainable();
     let shape = &decoder.shape;
-    let kept_per_token = shape.layers * (4 * shape.hidden + 2 * shape.key_width() + 2 * shape.intermediate);
+    let kept_per_token =
+        shape.layers * (4 * shape.hidden + 2 * shape.key_width() + 2 * shape.intermediate);
     let micro_batch = recipe.grpo.as_ref().map_or(2048, |grpo| grpo.micro_batch_tokens);
-    let floats = decoder.parameters.num_elements() + 3 * trainable + kept_per_token * micro_batch * 3 / 2;
+    let floats =
+        decoder.parameters.num_elements() + 3 * trainable + kept_per_token * micro_batch * 3 / 2;
     Ok(Foreseen {
         version: 1,
         training_pairs: train.len(),
@@ -137,6 +141,12 @@ fn show(foreseen: &Foreseen, global: &Global) -> anyhow::Result<()> {
     output::line(&format!("trainable parameters  {}", foreseen.trainable_parameters))?;
     output::line(&format!("rollout tokens        at most {:.0}", foreseen.rollout_tokens))?;
     output::line(&format!("training tokens       at most {:.0}", foreseen.training_tokens))?;
-    output::line(&format!("memory                about {:.1} GiB", foreseen.memory_bytes / f64::from(1 << 30)))?;
-    output::line(&format!("time                  about {:.0} minutes here", foreseen.seconds / 60.0))
+    output::line(&format!(
+        "memory                about {:.1} GiB",
+        foreseen.memory_bytes / f64::from(1 << 30)
+    ))?;
+    output::line(&format!(
+        "time                  about {:.0} minutes here",
+        foreseen.seconds / 60.0
+    ))
 }

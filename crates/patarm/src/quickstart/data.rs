@@ -39,7 +39,8 @@ enum Corruption {
 
 impl Corruption {
     const TRAINED: [Self; 4] = [Self::OffTopic, Self::Truncated, Self::Repetitive, Self::Shuffled];
-    const MEASURED: [Self; 5] = [Self::OffTopic, Self::Truncated, Self::Repetitive, Self::Shuffled, Self::Echo];
+    const MEASURED: [Self; 5] =
+        [Self::OffTopic, Self::Truncated, Self::Repetitive, Self::Shuffled, Self::Echo];
 
     fn name(self) -> &'static str {
         match self {
@@ -86,8 +87,15 @@ fn pairs(questions: &[Question], kinds: &[Corruption], seed: u64) -> Vec<Compari
 }
 
 /// Sides are shuffled, so that nothing can be learnt from the order in the file.
-fn comparison(question: &Question, rejected: String, (kind, is_first): (Corruption, bool)) -> Comparison {
-    let item = |response: String| Item { prompt: Conversation::from_user(question.prompt.as_str()), response };
+fn comparison(
+    question: &Question,
+    rejected: String,
+    (kind, is_first): (Corruption, bool),
+) -> Comparison {
+    let item = |response: String| Item {
+        prompt: Conversation::from_user(question.prompt.as_str()),
+        response,
+    };
     let good = Comparison {
         id: format!("{}-{}", question.id, kind.name()),
         first: item(question.answer.clone()),
@@ -113,7 +121,8 @@ fn corrupt(questions: &[Question], index: usize, kind: Corruption, seed: u64) ->
         }
         Corruption::Repetitive => {
             let len = 3 + random::below(3, seed, &at);
-            let start = random::below(words.len().saturating_sub(len).max(1), seed, &[3, index as u64]);
+            let start =
+                random::below(words.len().saturating_sub(len).max(1), seed, &[3, index as u64]);
             let phrase = &words[start..(start + len).min(words.len())];
             let target = (words.len() + words.len() / 4).min(MAX_WORDS);
             phrase.iter().copied().cycle().take(target).collect::<Vec<_>>().join(" ")
@@ -125,7 +134,11 @@ fn corrupt(questions: &[Question], index: usize, kind: Corruption, seed: u64) ->
         }
         Corruption::Echo => {
             let prompt = question.prompt.split_whitespace();
-            let target = if random::below(2, seed, &at) == 0 { words.len() * 3 / 4 } else { words.len() * 5 / 4 };
+            let target = if random::below(2, seed, &at) == 0 {
+                words.len() * 3 / 4
+            } else {
+                words.len() * 5 / 4
+            };
             prompt.cycle().take(target.min(MAX_WORDS)).collect::<Vec<_>>().join(" ")
         }
     }
@@ -133,7 +146,8 @@ fn corrupt(questions: &[Question], index: usize, kind: Corruption, seed: u64) ->
 
 /// Another prompt's answer, of another topic.
 fn off_topic(questions: &[Question], index: usize, seed: u64) -> String {
-    let others: Vec<&Question> = questions.iter().filter(|other| other.topic != questions[index].topic).collect();
+    let others: Vec<&Question> =
+        questions.iter().filter(|other| other.topic != questions[index].topic).collect();
     others[random::below(others.len(), seed, &[5, index as u64])].answer.clone()
 }
 
@@ -153,7 +167,10 @@ mod tests {
         assert!(held_out.iter().all(|pair| !trained.contains(&text(&pair.first))));
         assert!(held_out.len() >= 200 && train.len() >= 400);
         assert!(train.iter().all(|pair| pair.subset.as_deref() != Some("echo_held_out")));
-        assert!(held_out.iter().filter(|pair| pair.subset.as_deref() == Some("echo_held_out")).count() >= 40);
+        assert!(
+            held_out.iter().filter(|pair| pair.subset.as_deref() == Some("echo_held_out")).count()
+                >= 40
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use patarm_eval::compare::compare;
 use patarm_eval::interval::Estimate;
 use patarm_eval::pairs::{Evaluated, PairsOptions, Readout, pair_items, pairs_from_rewards};
-use patarm_eval::compare::compare;
 use patarm_eval::store;
 use patarm_models::Decoder;
 use patarm_models::kernels::random;
@@ -74,14 +74,21 @@ impl Measurement<'_> {
     pub(super) fn votes_4(&self, decoder: &Decoder) -> anyhow::Result<f64> {
         let few = &self.held_out[..VOTED_PAIRS.min(self.held_out.len())];
         let rewards = self.judge(decoder, "votes_4", 4).score(&pair_items(few));
-        let evaluated = pairs_from_rewards("votes_4", few, &rewards, &self.options(Readout::Votes(4)))?;
+        let evaluated =
+            pairs_from_rewards("votes_4", few, &rewards, &self.options(Readout::Votes(4)))?;
         store::write_folder(&self.out.join("evaluations/votes_4"), &evaluated)?;
         Ok(evaluated.result.accuracy.half_credit.value.unwrap_or(f64::NAN))
     }
 
-    fn measure(&self, decoder: &Decoder, pairs: &[Comparison], name: &str) -> anyhow::Result<Measured> {
+    fn measure(
+        &self,
+        decoder: &Decoder,
+        pairs: &[Comparison],
+        name: &str,
+    ) -> anyhow::Result<Measured> {
         let rewards = self.judge(decoder, name, 1).score(&pair_items(pairs));
-        let evaluated = pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Expected))?;
+        let evaluated =
+            pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Expected))?;
         store::write_folder(&self.out.join("evaluations").join(name), &evaluated)?;
         self.keep_samples(name, pairs, &rewards)?;
         Ok(Measured { evaluated, fault_rate: fault_rate(&rewards) })
@@ -112,14 +119,18 @@ impl Measurement<'_> {
         let splices: Vec<Splice> = items
             .iter()
             .enumerate()
-            .map(|(index, item)| Splice { item: item.clone(), text: borrowed(index).unwrap_or_else(|| open.clone()) })
+            .map(|(index, item)| Splice {
+                item: item.clone(),
+                text: borrowed(index).unwrap_or_else(|| open.clone()),
+            })
             .collect();
         let scores = judge.score_spliced(&splices);
         let rewards: Vec<Result<Reward, ItemFault>> = scores
             .into_iter()
             .map(|score| score.map(|value| Reward { value, judgements: Vec::new() }))
             .collect();
-        let evaluated = pairs_from_rewards("spliced", self.held_out, &rewards, &self.options(Readout::Value))?;
+        let evaluated =
+            pairs_from_rewards("spliced", self.held_out, &rewards, &self.options(Readout::Value))?;
         store::write_folder(&self.out.join("evaluations/spliced"), &evaluated)?;
         Ok(evaluated.result.accuracy.half_credit.value.unwrap_or(f64::NAN))
     }
@@ -134,8 +145,13 @@ impl Measurement<'_> {
         let mut lines = String::new();
         for (pair, sides) in labelled.zip(rewards.chunks(2)).take(SAMPLES / 2) {
             for (item, reward) in [&pair.first, &pair.second].into_iter().zip(sides) {
-                let is_chosen = pair.chosen_rejected().is_some_and(|(chosen, _)| std::ptr::eq(chosen, item));
-                let Some(judgement) = reward.as_ref().ok().and_then(|reward| reward.judgements.first()) else { continue };
+                let is_chosen =
+                    pair.chosen_rejected().is_some_and(|(chosen, _)| std::ptr::eq(chosen, item));
+                let Some(judgement) =
+                    reward.as_ref().ok().and_then(|reward| reward.judgements.first())
+                else {
+                    continue;
+                };
                 let record = serde_json::json!({
                     "pair_id": pair.id,
                     "side": if is_chosen { "chosen" } else { "rejected" },
@@ -159,7 +175,8 @@ fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {
         match reward {
             Ok(reward) => {
                 all += reward.judgements.len();
-                faults += reward.judgements.iter().filter(|judgement| judgement.score.is_err()).count();
+                faults +=
+                    reward.judgements.iter().filter(|judgement| judgement.score.is_err()).count();
             }
             Err(ItemFault::Unparsed(votes)) => {
                 all += votes;
@@ -194,7 +211,9 @@ impl Measured {
 
     pub(super) fn by_kind(&self) -> BTreeMap<String, f64> {
         let subsets = self.evaluated.result.subsets.iter();
-        subsets.map(|(kind, accuracy)| (kind.clone(), accuracy.half_credit.value.unwrap_or(f64::NAN))).collect()
+        subsets
+            .map(|(kind, accuracy)| (kind.clone(), accuracy.half_credit.value.unwrap_or(f64::NAN)))
+            .collect()
     }
 }
 
@@ -203,7 +222,11 @@ fn bounds(estimate: &Estimate) -> [f64; 2] {
 }
 
 /// Gain of the second over the first on the same pairs, with its 95 % interval.
-pub(super) fn paired(first: &Measured, second: &Measured, seed: u64) -> anyhow::Result<(f64, [f64; 2])> {
+pub(super) fn paired(
+    first: &Measured,
+    second: &Measured,
+    seed: u64,
+) -> anyhow::Result<(f64, [f64; 2])> {
     let resampling = pairs_options(seed).resampling;
     let difference = compare(&first.evaluated, &second.evaluated, resampling)?.overall.half_credit;
     Ok((difference.value.unwrap_or(f64::NAN), bounds(&difference)))
@@ -214,7 +237,9 @@ pub(super) fn training_tokens_per_s(out: &Path) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl"))?;
     let mut rates: Vec<f64> = text
         .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["train_tokens_per_s"].as_f64())
+        .filter_map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).ok()?["train_tokens_per_s"].as_f64()
+        })
         .collect();
     rates.sort_by(f64::total_cmp);
     Ok(rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN))

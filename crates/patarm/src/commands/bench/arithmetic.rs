@@ -23,16 +23,8 @@ impl Load {
     /// Work of a whole forest of which `head_rows` tokens are predicted.
     pub(super) fn of_forest(forest: &Forest, head_rows: usize) -> Self {
         // A token sees every token above it and itself: its depth plus one.
-        let keys = forest
-            .positions()
-            .iter()
-            .map(|&depth| u64::from(depth) + 1)
-            .sum();
-        Self {
-            tokens: forest.num_tokens() as u64,
-            keys,
-            head_rows: head_rows as u64,
-        }
+        let keys = forest.positions().iter().map(|&depth| u64::from(depth) + 1).sum();
+        Self { tokens: forest.num_tokens() as u64, keys, head_rows: head_rows as u64 }
     }
 
     /// Work of both.
@@ -85,20 +77,10 @@ mod tests {
         forest.add(Some(root), &[4]);
         let load = Load::of_forest(&forest, 2);
         // Depths 0, 1, 2, 2.
-        assert_eq!(
-            load,
-            Load {
-                tokens: 4,
-                keys: 1 + 2 + 3 + 3,
-                head_rows: 2
-            }
-        );
+        assert_eq!(load, Load { tokens: 4, keys: 1 + 2 + 3 + 3, head_rows: 2 });
         // Blocks: q, k, v, o of 4 weights and three maps of 6, twice, for 4 tokens;
         // head: 10 weights, twice, for 2 rows; attention: 4 · 2 · 9.
-        assert_eq!(
-            load.forward_flop(&shape),
-            (2 * 34 * 4 + 2 * 10 * 2 + 4 * 2 * 9) as f64
-        );
+        assert_eq!(load.forward_flop(&shape), (2 * 34 * 4 + 2 * 10 * 2 + 4 * 2 * 9) as f64);
         assert_eq!(load.training_flop(&shape), 3.0 * load.forward_flop(&shape));
         assert_eq!(load.plus(load).tokens, 8);
     }

@@ -18,9 +18,7 @@ fn parse_minor_page_faults(stat: &str) -> Option<u64> {
 
 /// `VmHWM` of `/proc/PID/status`, in KiB there.
 fn parse_peak_memory(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1_024)
 }

@@ -14,19 +14,9 @@ const TRAIN_ROWS: (usize, usize) = (4, 256);
 /// Packed rows that are scored, and their length.
 const SCORE_ROWS: (usize, usize) = (16, 256);
 /// Sequences generated after one prompt.
-const ROLLOUT: Rollout = Rollout {
-    sequences: 64,
-    prompt: 256,
-    tokens: 64,
-};
+const ROLLOUT: Rollout = Rollout { sequences: 64, prompt: 256, tokens: 64 };
 /// The preference-aware step of the documentation.
-const GRPO: Tree = Tree {
-    pairs: 8,
-    prompt: 400,
-    response: 200,
-    judgements: 8,
-    judgement: 128,
-};
+const GRPO: Tree = Tree { pairs: 8, prompt: 400, response: 200, judgements: 8, judgement: 128 };
 
 #[derive(Clone, Copy, Debug)]
 struct Rollout {
@@ -96,29 +86,15 @@ impl<'a> Work<'a> {
         let batches = match what {
             BenchKind::Train => vec![rows(TRAIN_ROWS, vocab)],
             BenchKind::Score => vec![rows(SCORE_ROWS, vocab)],
-            BenchKind::Grpo => (0..GRPO.pairs)
-                .map(|pair| tree(GRPO, pair, vocab))
-                .collect(),
+            BenchKind::Grpo => (0..GRPO.pairs).map(|pair| tree(GRPO, pair, vocab)).collect(),
             BenchKind::Rollout => Vec::new(),
         };
         let load = match what {
             BenchKind::Rollout => ROLLOUT.load(),
-            _ => batches
-                .iter()
-                .map(Batch::load)
-                .fold(Load::default(), Load::plus),
+            _ => batches.iter().map(Batch::load).fold(Load::default(), Load::plus),
         };
-        let row_tokens = batches
-            .iter()
-            .map(|batch| batch.forest.num_row_tokens() as u64)
-            .sum();
-        Ok(Self {
-            decoder,
-            kind,
-            batches,
-            load,
-            row_tokens,
-        })
+        let row_tokens = batches.iter().map(|batch| batch.forest.num_row_tokens() as u64).sum();
+        Ok(Self { decoder, kind, batches, load, row_tokens })
     }
 
     /// Fills pools and caches: a whole step, or one forest of several.
@@ -138,9 +114,7 @@ impl<'a> Work<'a> {
         let batches = &self.batches[..num_batches];
         match &mut self.kind {
             Kind::Train(training) | Kind::Grpo(training) => training.step(self.decoder, batches),
-            Kind::Score => batches
-                .iter()
-                .try_for_each(|batch| score(self.decoder, batch)),
+            Kind::Score => batches.iter().try_for_each(|batch| score(self.decoder, batch)),
             Kind::Rollout => ROLLOUT.run(self.decoder),
         }
     }
@@ -174,21 +148,11 @@ impl<'a> Work<'a> {
             Kind::Train(_) => packed(TRAIN_ROWS),
             Kind::Score => packed(SCORE_ROWS),
             Kind::Rollout => {
-                let Rollout {
-                    sequences,
-                    prompt,
-                    tokens,
-                } = ROLLOUT;
+                let Rollout { sequences, prompt, tokens } = ROLLOUT;
                 format!("{sequences} sequences of {tokens} tokens after a prompt of {prompt}")
             }
             Kind::Grpo(_) => {
-                let Tree {
-                    pairs,
-                    prompt,
-                    response,
-                    judgements,
-                    judgement,
-                } = GRPO;
+                let Tree { pairs, prompt, response, judgements, judgement } = GRPO;
                 format!(
                     "{pairs} pairs, prompt {prompt}, responses {response}, \
                      {judgements} judgements of {judgement} a response"
@@ -211,10 +175,7 @@ fn ids(len: usize, vocab: usize, stream: usize) -> Vec<u32> {
 }
 
 fn rows((rows, len): (usize, usize), vocab: usize) -> Batch {
-    let mut batch = Batch {
-        forest: Forest::new(),
-        targets: TargetRows::new(),
-    };
+    let mut batch = Batch { forest: Forest::new(), targets: TargetRows::new() };
     for row in 0..rows {
         let segment = batch.forest.add(None, &ids(len, vocab, row));
         batch.targets.push_segment(&batch.forest, segment, 1);
@@ -225,10 +186,7 @@ fn rows((rows, len): (usize, usize), vocab: usize) -> Batch {
 /// A prompt, two responses below it, judgements below each; the judgements are
 /// predicted.
 fn tree(sizes: Tree, pair: usize, vocab: usize) -> Batch {
-    let mut batch = Batch {
-        forest: Forest::new(),
-        targets: TargetRows::new(),
-    };
+    let mut batch = Batch { forest: Forest::new(), targets: TargetRows::new() };
     let mut stream = pair * (3 + 2 * sizes.judgements);
     let mut add = |forest: &mut Forest, parent: Option<SegmentId>, len: usize| {
         stream += 1;
@@ -254,18 +212,12 @@ fn score(decoder: &Decoder, batch: &Batch) -> anyhow::Result<()> {
 impl Training {
     fn gradients_only(decoder: &Decoder) -> Box<Self> {
         let gradients = Gradients::zeros(decoder.backend.as_ref(), &decoder.parameters);
-        Box::new(Self {
-            gradients,
-            optimizer: None,
-        })
+        Box::new(Self { gradients, optimizer: None })
     }
 
     fn with_optimizer(decoder: &Decoder) -> Box<Self> {
         let mut training = Self::gradients_only(decoder);
-        training.optimizer = Some(Optimizer::new(
-            decoder.backend.as_ref(),
-            &decoder.parameters,
-        ));
+        training.optimizer = Some(Optimizer::new(decoder.backend.as_ref(), &decoder.parameters));
         training
     }
 
@@ -280,13 +232,7 @@ impl Training {
             let config = AdamWConfig::default();
             let rates = (config.learning_rate, 1.0);
             let parameters = &mut decoder.parameters;
-            optimizer.update(
-                backend.as_ref(),
-                parameters,
-                &self.gradients,
-                &config,
-                rates,
-            );
+            optimizer.update(backend.as_ref(), parameters, &self.gradients, &config, rates);
         }
         Ok(())
     }
@@ -306,11 +252,7 @@ impl Training {
 impl Rollout {
     fn run(self, decoder: &Decoder) -> anyhow::Result<()> {
         let slots = self.prompt + self.sequences * (self.tokens + 1);
-        let limits = EngineLimits {
-            slots,
-            max_active: self.sequences,
-            ..EngineLimits::default()
-        };
+        let limits = EngineLimits { slots, max_active: self.sequences, ..EngineLimits::default() };
         let mut engine = Engine::new(decoder, limits);
         let prompt = ids(self.prompt, decoder.shape.vocab, 0);
         for sequence in 0..self.sequences {
@@ -368,21 +310,9 @@ mod tests {
 
     #[test]
     fn a_rollout_counts_the_prompt_once() {
-        let load = Rollout {
-            sequences: 2,
-            prompt: 3,
-            tokens: 2,
-        }
-        .load();
+        let load = Rollout { sequences: 2, prompt: 3, tokens: 2 }.load();
         // The prompt sees 1 + 2 + 3 keys, each decoded token 4.
-        assert_eq!(
-            load,
-            Load {
-                tokens: 5,
-                keys: 6 + 2 * 4,
-                head_rows: 4
-            }
-        );
+        assert_eq!(load, Load { tokens: 5, keys: 6 + 2 * 4, head_rows: 4 });
     }
 
     #[test]

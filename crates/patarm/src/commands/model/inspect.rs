@@ -73,10 +73,7 @@ pub(super) fn run(model: &str, global: &Global) -> anyhow::Result<()> {
     if global.json {
         return output::json(&inspection);
     }
-    inspection
-        .lines()
-        .iter()
-        .try_for_each(|line| output::line(line))
+    inspection.lines().iter().try_for_each(|line| output::line(line))
 }
 
 fn inspect(located: &Located) -> anyhow::Result<Inspection> {
@@ -108,11 +105,7 @@ fn architecture_name(architecture: Architecture) -> &'static str {
 fn num_parameters(shape: &DecoderShape) -> usize {
     let table = shape.vocab * shape.hidden;
     let tables = if shape.tied { table } else { 2 * table };
-    let biases = if shape.qkv_bias {
-        shape.query_width() + 2 * shape.key_width()
-    } else {
-        0
-    };
+    let biases = if shape.qkv_bias { shape.query_width() + 2 * shape.key_width() } else { 0 };
     let head_norms = if shape.qk_norm { 2 * shape.head_dim } else { 0 };
     let vectors = shape.layers * (2 * shape.hidden + biases + head_norms) + shape.hidden;
     tables + shape.block_parameters() + vectors
@@ -124,13 +117,10 @@ pub(super) fn stored_types(files: &ModelFiles) -> anyhow::Result<BTreeMap<String
     let mut count = |name: String| *counts.entry(name).or_insert(0) += 1;
     if files.path.is_dir() {
         let set = SafetensorsSet::open_folder(&files.path)?;
-        set.tensors()
-            .for_each(|(_, tensor)| count(tensor.dtype.clone()));
+        set.tensors().for_each(|(_, tensor)| count(tensor.dtype.clone()));
     } else {
         let file = GgufFile::open(&files.path)?;
-        file.tensors()
-            .iter()
-            .for_each(|tensor| count(tensor.tensor_type.to_string()));
+        file.tensors().iter().for_each(|tensor| count(tensor.tensor_type.to_string()));
     }
     Ok(counts)
 }
@@ -141,10 +131,7 @@ fn tokenizer_facts(files: &ModelFiles, base: &Path) -> anyhow::Result<Option<Tok
     }
     let tokenizer =
         Tokenizer::open(base).map_err(|error| failure(Code::Model, error.to_string()))?;
-    let fact = |id: u32| TokenFact {
-        id,
-        text: tokenizer.token_text(id).unwrap_or_default(),
-    };
+    let fact = |id: u32| TokenFact { id, text: tokenizer.token_text(id).unwrap_or_default() };
     let special = tokenizer.special_ids();
     Ok(Some(TokenizerFacts {
         vocabulary: tokenizer.vocab_size(),
@@ -185,16 +172,10 @@ impl Sizes {
 impl Inspection {
     fn lines(&self) -> Vec<String> {
         let (path, sizes) = (&self.path, &self.sizes);
-        let output = if sizes.tied_output {
-            "tied to the embedding"
-        } else {
-            "a matrix of its own"
-        };
-        let stored: Vec<String> = self
-            .stored
-            .iter()
-            .map(|(name, count)| format!("{count} × {name}"))
-            .collect();
+        let output =
+            if sizes.tied_output { "tied to the embedding" } else { "a matrix of its own" };
+        let stored: Vec<String> =
+            self.stored.iter().map(|(name, count)| format!("{count} × {name}")).collect();
         let mut lines = vec![
             format!("path           {path}"),
             format!("container      {}", self.container),
@@ -232,29 +213,14 @@ fn tokenizer_lines(facts: Option<&TokenizerFacts>) -> Vec<String> {
     };
     let eos: Vec<String> = facts.eos.iter().map(TokenFact::shown).collect();
     let bos = facts.bos.as_ref().map_or("none".into(), TokenFact::shown);
-    let template = if facts.chat_template {
-        "present"
-    } else {
-        "absent"
-    };
+    let template = if facts.chat_template { "present" } else { "absent" };
     vec![
         format!("tokenizer      {} entries", facts.vocabulary),
         format!(
             "begin token    {bos}{}",
-            if facts.add_bos {
-                ", put before every text"
-            } else {
-                ""
-            }
+            if facts.add_bos { ", put before every text" } else { "" }
         ),
-        format!(
-            "end tokens     {}",
-            if eos.is_empty() {
-                "none".into()
-            } else {
-                eos.join(", ")
-            }
-        ),
+        format!("end tokens     {}", if eos.is_empty() { "none".into() } else { eos.join(", ") }),
         format!("chat template  {template}"),
     ]
 }
@@ -294,11 +260,8 @@ mod tests {
 
     #[test]
     fn parameters_are_counted_as_the_decoder_holds_them() {
-        for (tied, bias, norm) in [
-            (true, false, false),
-            (false, true, false),
-            (true, false, true),
-        ] {
+        for (tied, bias, norm) in [(true, false, false), (false, true, false), (true, false, true)]
+        {
             let shape = shape(tied, bias, norm);
             let decoder = Decoder::random(Arc::new(Cpu::new(1)), shape.clone(), 0);
             assert_eq!(num_parameters(&shape), decoder.parameters.num_elements());

@@ -82,12 +82,9 @@ pub(super) fn run(model: &str, request: Request<'_>, global: &Global) -> anyhow:
     }
     sink.finish()?;
     match request.out {
-        Some(out) if global.json => output::json(&Summary {
-            version: 1,
-            rows: num_rows,
-            tokens: num_tokens,
-            out,
-        }),
+        Some(out) if global.json => {
+            output::json(&Summary { version: 1, rows: num_rows, tokens: num_tokens, out })
+        }
         _ => Ok(()),
     }
 }
@@ -116,11 +113,7 @@ fn score(
             );
             return Err(failure(Code::Model, message));
         }
-        scored.push(ScoredRow {
-            ids: row.ids,
-            logprobs,
-            greedy_ids: continuations.next(),
-        });
+        scored.push(ScoredRow { ids: row.ids, logprobs, greedy_ids: continuations.next() });
     }
     Ok(scored)
 }
@@ -167,19 +160,12 @@ fn continuations(
         return Ok(Vec::new());
     }
     let slots = batch.iter().map(|row| row.ids.len() + greedy + 1).sum();
-    let limits = EngineLimits {
-        slots,
-        ..EngineLimits::default()
-    };
+    let limits = EngineLimits { slots, ..EngineLimits::default() };
     let mut engine = Engine::new(decoder, limits);
     for (sequence, row) in batch.iter().enumerate() {
         engine.submit(greedy_request(&row.ids, greedy, sequence as u64))?;
     }
-    Ok(engine
-        .run()
-        .into_iter()
-        .map(|generation| generation.tokens)
-        .collect())
+    Ok(engine.run().into_iter().map(|generation| generation.tokens).collect())
 }
 
 fn greedy_request(ids: &[u32], greedy: usize, sequence: u64) -> GenerationRequest {

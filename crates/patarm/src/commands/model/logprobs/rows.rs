@@ -63,17 +63,10 @@ impl RowReader {
     /// Opens a file of rows.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let refused = |cause: std::io::Error| {
-            failure(
-                Code::Data,
-                format!("cannot read {}: {cause}", path.display()),
-            )
+            failure(Code::Data, format!("cannot read {}: {cause}", path.display()))
         };
         let file = File::open(path).map_err(refused)?;
-        Ok(Self {
-            path: path.to_owned(),
-            lines: BufReader::new(file),
-            number: 0,
-        })
+        Ok(Self { path: path.to_owned(), lines: BufReader::new(file), number: 0 })
     }
 
     /// Turns lines into checked rows; the tokenizer is opened at the first text.
@@ -82,13 +75,7 @@ impl RowReader {
         limits: Limits,
         open_tokenizer: &'a OpenTokenizer<'a>,
     ) -> Rows<'a> {
-        Rows {
-            reader: self,
-            limits,
-            open_tokenizer,
-            tokenizer: OnceCell::new(),
-            waiting: None,
-        }
+        Rows { reader: self, limits, open_tokenizer, tokenizer: OnceCell::new(), waiting: None }
     }
 
     /// The next line that is not blank.
@@ -97,9 +84,7 @@ impl RowReader {
             let mut line = String::new();
             self.number += 1;
             let mut limited = Read::by_ref(&mut self.lines).take(MAX_LINE_BYTES + 1);
-            let read = limited
-                .read_line(&mut line)
-                .map_err(|cause| self.refuse(cause))?;
+            let read = limited.read_line(&mut line).map_err(|cause| self.refuse(cause))?;
             if read as u64 > MAX_LINE_BYTES {
                 return Err(self.refuse(format!("the line is longer than {MAX_LINE_BYTES} bytes")));
             }
@@ -152,10 +137,7 @@ impl Rows<'_> {
             _ => return Err(self.reader.refuse("a row has either `ids` or `text`")),
         };
         self.check(&ids)?;
-        Ok(Some(NumberedRow {
-            place: self.reader.place(),
-            ids,
-        }))
+        Ok(Some(NumberedRow { place: self.reader.place(), ids }))
     }
 
     /// Control tokens are recognised: whoever asks for the log-probabilities of a
@@ -165,25 +147,16 @@ impl Rows<'_> {
             Some(tokenizer) => tokenizer,
             None => {
                 let opened = (self.open_tokenizer)().map_err(|error| {
-                    failure(
-                        Code::Model,
-                        format!("{error}; give rows with `ids` instead of `text`"),
-                    )
+                    failure(Code::Model, format!("{error}; give rows with `ids` instead of `text`"))
                 })?;
                 self.tokenizer.get_or_init(|| opened)
             }
         };
-        tokenizer
-            .encode_template(text)
-            .map_err(|error| self.reader.refuse(error))
+        tokenizer.encode_template(text).map_err(|error| self.reader.refuse(error))
     }
 
     fn check(&self, ids: &[u32]) -> anyhow::Result<()> {
-        let Limits {
-            vocab,
-            max_tokens,
-            greedy,
-        } = self.limits;
+        let Limits { vocab, max_tokens, greedy } = self.limits;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
             let what = format!("token id {id} is outside the model's vocabulary of {vocab}");
             return Err(self.reader.refuse(what));
@@ -206,22 +179,14 @@ impl Rows<'_> {
 fn told(error: &serde_json::Error) -> String {
     let said = error.to_string();
     let end = said.rfind(" at line ").unwrap_or(said.len());
-    format!(
-        "not a row of this command: {} (column {})",
-        &said[..end],
-        error.column()
-    )
+    format!("not a row of this command: {} (column {})", &said[..end], error.column())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        vocab: 10,
-        max_tokens: 6,
-        greedy: 0,
-    };
+    const LIMITS: Limits = Limits { vocab: 10, max_tokens: 6, greedy: 0 };
 
     fn read(text: &str, limits: Limits, max_tokens: usize) -> anyhow::Result<Vec<Vec<Vec<u32>>>> {
         let folder = tempfile::tempdir().unwrap();
@@ -247,10 +212,7 @@ mod tests {
     fn rows_are_batched_in_order_and_blank_lines_skipped() {
         let text = "{\"ids\":[1,2]}\n\n{\"ids\":[3]}\n{\"ids\":[4,5,6]}\n{\"ids\":[]}";
         let batches = read(text, LIMITS, 3).unwrap();
-        assert_eq!(
-            batches,
-            [vec![vec![1, 2], vec![3]], vec![vec![4, 5, 6], vec![]]]
-        );
+        assert_eq!(batches, [vec![vec![1, 2], vec![3]], vec![vec![4, 5, 6], vec![]]]);
     }
 
     #[test]
@@ -279,21 +241,11 @@ mod tests {
 
     #[test]
     fn continuations_need_room_and_a_beginning() {
-        let limits = Limits {
-            greedy: 3,
-            ..LIMITS
-        };
+        let limits = Limits { greedy: 3, ..LIMITS };
         assert!(refusal("{\"ids\":[1,2,3,4]}", limits).contains("7 tokens"));
         assert!(refusal("{\"ids\":[]}", limits).contains("cannot be continued"));
         assert!(
-            refusal(
-                "{\"ids\":[1]}",
-                Limits {
-                    greedy: usize::MAX,
-                    ..LIMITS
-                }
-            )
-            .contains("tokens")
+            refusal("{\"ids\":[1]}", Limits { greedy: usize::MAX, ..LIMITS }).contains("tokens")
         );
     }
 }
