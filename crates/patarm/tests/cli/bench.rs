@@ -1,6 +1,6 @@
 //! `patarm bench` reports every number it promises.
 
-use crate::support::{fail, report, succeed, tiny};
+use crate::support::{fail, report, succeed, testdata, text, tiny, write};
 
 #[test]
 fn training_and_scoring_of_a_tiny_model() {
@@ -24,4 +24,24 @@ fn training_and_scoring_of_a_tiny_model() {
 #[test]
 fn a_model_with_too_few_positions_is_refused() {
     fail(4, &["tokens"], &["bench", "rollout", "--model", &tiny("tiny-llama"), "--repeats", "1"]);
+}
+
+#[test]
+fn the_tree_computes_a_third_of_the_rows_at_most() {
+    // The tiny model with room for the documented lengths.
+    let folder = tempfile::tempdir().expect("folder");
+    let original = testdata("models/tiny-llama");
+    let config = std::fs::read_to_string(original.join("config.json")).expect("config");
+    let short = "\"max_position_embeddings\": 256";
+    assert!(config.contains(short));
+    write(folder.path(), "config.json", config.replace(short, "\"max_position_embeddings\": 1024"));
+    let weights = std::fs::read(original.join("model.safetensors")).expect("weights");
+    write(folder.path(), "model.safetensors", weights);
+    let model = text(folder.path());
+    let found = report(&["bench", "grpo", "--model", &model, "--repeats", "1"]);
+    assert_eq!(found["tokens"], 8 * (400 + 2 * (200 + 8 * 128)));
+    assert_eq!(found["row_tokens"], 8 * 16 * (400 + 200 + 128));
+    assert!(found["row_ratio"].as_f64().is_some_and(|ratio| ratio >= 3.0), "{found}");
+    let found = report(&["bench", "rollout", "--model", &model, "--repeats", "1"]);
+    assert_eq!(found["tokens"], 64 * 64);
 }
