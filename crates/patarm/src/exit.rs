@@ -81,11 +81,19 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
             _ => Code::Data,
         });
     }
+    if let Some(error) = cause.downcast_ref::<patarm_text::Error>() {
+        return Some(match error.kind() {
+            patarm_text::ErrorKind::Tokenizer | patarm_text::ErrorKind::Template => Code::Model,
+            patarm_text::ErrorKind::Hub => Code::Remote,
+            patarm_text::ErrorKind::Recipe => Code::Usage,
+            _ => Code::Data,
+        });
+    }
     let is_model = cause.is::<patarm_models::Error>() || cause.is::<patarm_files::Error>();
     if is_model {
         return Some(Code::Model);
     }
-    let is_data = cause.is::<patarm_text::Error>() || cause.is::<patarm_eval::Error>();
+    let is_data = cause.is::<patarm_text::dataset::ReadError>() || cause.is::<patarm_eval::Error>();
     if is_data || cause.is::<patarm_reward::Error>() || cause.is::<std::io::Error>() {
         return Some(Code::Data);
     }

@@ -53,6 +53,13 @@ struct Outcome {
 /// Runs the quickstart.
 pub(crate) fn run(options: &Quickstart, global: &Global) -> anyhow::Result<()> {
     let start = Instant::now();
+    if options.out.join("recipe.toml").exists() {
+        let message = format!(
+            "{}: a run is here already; choose another --out, or remove it",
+            options.out.display()
+        );
+        return Err(failure(Code::Usage, message));
+    }
     let recipe = recipe(options)?;
     let bundled = bundled(recipe.seed)?;
     let observer = Terminal::install();

@@ -92,6 +92,13 @@ fn locate_within(model: &str, depth: usize) -> anyhow::Result<Located> {
             ));
         };
         let located = locate_within(&base, depth - 1)?;
+        if let Some(lower) = &located.adapter {
+            let message = format!(
+                "{model}: its base is itself an adapter; merge {} first (patarm model merge)",
+                lower.display()
+            );
+            return Err(failure(Code::Model, message));
+        }
         return Ok(Located { adapter: Some(path.to_path_buf()), recipe, ..located });
     }
     Ok(Located { base: path.to_path_buf(), adapter: None, recipe, sha256: None })

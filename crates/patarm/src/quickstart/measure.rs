@@ -14,6 +14,7 @@ use patarm_reward::model::{ItemFault, Reward, RewardModel};
 use patarm_reward::observer::Observer;
 use patarm_text::Comparison;
 
+use crate::exit::{Code, failure};
 use crate::training::pairs_options;
 
 /// Pairs the untrained model is measured on: it rarely finds the format.
@@ -87,6 +88,9 @@ impl Measurement<'_> {
         name: &str,
     ) -> anyhow::Result<Measured> {
         let rewards = self.judge(decoder, name, 1).score(&pair_items(pairs));
+        if self.observer.is_interrupted() {
+            return Err(failure(Code::Interrupted, "interrupted while measuring"));
+        }
         let evaluated =
             pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Expected))?;
         store::write_folder(&self.out.join("evaluations").join(name), &evaluated)?;
