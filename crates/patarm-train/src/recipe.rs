@@ -350,12 +350,12 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::load`].
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self, String> {
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| sentence(&error))?;
         for change in overrides {
             apply_override(&mut table, change)?;
         }
         let recipe: Self =
-            toml::Value::Table(table).try_into().map_err(|error| error.to_string())?;
+            toml::Value::Table(table).try_into().map_err(|error| sentence(&error))?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -393,6 +393,18 @@ impl Recipe {
     /// When a number cannot be written in TOML (a seed above 2⁶³).
     pub fn to_toml(&self) -> Result<String, String> {
         toml::to_string(self).map_err(|error| error.to_string())
+    }
+}
+
+/// A parse error as one sentence: the place where the parser knows it, and the message.
+fn sentence(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let place = text.lines().next().and_then(|line| line.strip_prefix("TOML parse error "));
+    let message = error.message().replace('\n', " ");
+    match place {
+        Some(place) => format!("{place}: {message}"),
+        // Without a place the path of the key stands on a line of its own.
+        None => text.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -439,6 +451,8 @@ mod tests {
         assert!(message.contains("stepz"), "{message}");
         let message = Recipe::parse(SMALL, &["data.trian=x".into()]).expect_err("unknown key");
         assert!(message.contains("trian"), "{message}");
+        let message = Recipe::parse("version = \n", &[]).expect_err("not TOML");
+        assert!(message.starts_with("at line 1") && !message.contains('\n'), "{message}");
     }
 
     #[test]
