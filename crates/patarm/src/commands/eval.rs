@@ -52,7 +52,12 @@ fn pairs(options: &EvalPairs, global: &Global) -> anyhow::Result<()> {
         (None, None) => return Err(failure(Code::Usage, "give --model or --scores")),
     };
     store::write_folder(&options.out, &evaluated)?;
-    if global.json { output::json(&evaluated.result) } else { show(&evaluated) }
+    if global.json { output::json(&versioned(&evaluated.result)) } else { show(&evaluated) }
+}
+
+/// A result under the version of what `--json` prints.
+fn versioned(result: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::json!({ "version": 1, "result": result })
 }
 
 /// A judge seen as a reward model only.
@@ -139,7 +144,7 @@ fn compare_folders(first: &Path, second: &Path, global: &Global) -> anyhow::Resu
     let (first, second) = (store::read_folder(first)?, store::read_folder(second)?);
     let resampling = pairs_options(0).resampling;
     let result = compare(&first, &second, resampling)?;
-    if global.json { output::json(&result) } else { show_comparison(&result) }
+    if global.json { output::json(&versioned(&result)) } else { show_comparison(&result) }
 }
 
 fn show_comparison(result: &ComparisonResult) -> anyhow::Result<()> {

@@ -8,3 +8,4 @@ mod exit_codes;
 mod goldens;
 mod model;
 mod support;
+mod training;

@@ -1,0 +1,128 @@
+//! Training, judging, scoring, measuring and reporting, on a tiny random judge.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use patarm_files::{ModelConfig, StoredType};
+use patarm_models::kernels::Cpu;
+use patarm_models::{Decoder, DecoderShape, checkpoint};
+use serde_json::Value;
+
+use crate::support::{fail, report, rows, succeed, testdata, text, write};
+
+const RECIPE: &str = r#"
+version = 1
+model = "MODEL"
+[data]
+train = "pairs.jsonl"
+held_out_share = 0.25
+[judge]
+template = "patarm-short"
+rubric_mode = "generated"
+max_judgement_tokens = 6
+terminator = "none"
+[cold_start]
+steps = 2
+batch = 2
+source = { kind = "label_free" }
+[grpo]
+steps = 2
+pairs = 2
+num_judgements = 2
+estimator = "marginal"
+loss = { kl_estimator = "off" }
+[evaluation]
+every = 2
+pairs = 2
+[checkpoint]
+every = 1
+"#;
+
+/// A random model with the shared tokenizer, in Hugging Face layout.
+fn tiny_judge(folder: &Path) -> String {
+    let model = folder.join("model");
+    std::fs::create_dir_all(&model).expect("folder");
+    let mut config = ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
+    (config.vocab_size, config.max_position_embeddings) = (376, 2048);
+    let shape = DecoderShape::from_config(&config);
+    let decoder = Decoder::random(Arc::new(Cpu::new(1)), shape, 3);
+    checkpoint::save_model(&model, &decoder, &config, StoredType::F32).expect("saved");
+    std::fs::copy(testdata("text/tokenizer.json"), model.join("tokenizer.json")).expect("copied");
+    text(&model)
+}
+
+/// A folder with a model, comparisons and a recipe; gives the recipe's path.
+fn prepare(folder: &Path) -> String {
+    let model = tiny_judge(folder);
+    let pair =
+        |n: usize| format!("{{\"prompt\": \"q{n}\", \"chosen\": \"yes\", \"rejected\": \"no\"}}\n");
+    write(folder, "pairs.jsonl", (0..12).map(pair).collect::<String>());
+    write(folder, "recipe.toml", RECIPE.replace("MODEL", &model))
+}
+
+#[test]
+fn a_run_trains_resumes_measures_and_reports() {
+    let folder = tempfile::tempdir().expect("folder");
+    let recipe = prepare(folder.path());
+    let at = |name: &str| text(&folder.path().join(name));
+    let (run, pairs) = (at("run"), at("pairs.jsonl"));
+    let foreseen = report(&["train", &recipe, "--out", &run, "--dry-run"]);
+    assert!(foreseen["training_tokens"].as_f64().expect("number") > 0.0);
+    assert!(!folder.path().join("run").exists(), "a dry run writes nothing");
+
+    assert_eq!(report(&["train", &recipe, "--out", &run])["run"], run.as_str());
+    fail(3, &["already"], &["train", &recipe, "--out", &run]);
+    succeed(&["train", &recipe, "--resume", &run]);
+    let info: Value =
+        serde_json::from_slice(&std::fs::read(at("run/run.json")).expect("file")).expect("json");
+    assert_eq!(
+        (info["state"].as_str(), info["method"].as_str()),
+        (Some("finished"), Some("PaTaRM-style"))
+    );
+    let metrics = rows(&std::fs::read_to_string(at("run/metrics.jsonl")).expect("file"));
+    assert!(metrics.iter().any(|row| row["held_out_accuracy"].is_number()));
+
+    let result =
+        report(&["eval", "pairs", "--model", &run, "--data", &pairs, "--out", &at("result")]);
+    assert_eq!(result["result"]["num_comparisons"], 12);
+    let same = report(&["eval", "compare", &at("result"), &at("result")]);
+    assert_eq!(same["result"]["overall"]["half_credit"]["value"], 0.0);
+
+    let scores = at("scores.jsonl");
+    succeed(&["score", "--model", &run, "--input", &pairs, "--out", &scores]);
+    assert_eq!(rows(&std::fs::read_to_string(&scores).expect("file")).len(), 24);
+    let judgements = at("judgements.jsonl");
+    succeed(&["judge", "--model", &run, "--input", &pairs, "--out", &judgements, "--votes", "2"]);
+    let judged = rows(&std::fs::read_to_string(&judgements).expect("file"));
+    assert_eq!(judged[0]["judgements"].as_array().map(Vec::len), Some(2));
+
+    succeed(&["report", &run, "--out", &at("report.html")]);
+    let page = std::fs::read_to_string(at("report.html")).expect("file");
+    assert!(page.contains("<svg") && page.contains("PaTaRM-style"));
+}
+
+#[test]
+fn an_adapter_run_is_found_with_its_base() {
+    let folder = tempfile::tempdir().expect("folder");
+    let recipe = prepare(folder.path());
+    let run = text(&folder.path().join("run"));
+    let change = "parameters.lora={ rank = 2, alpha = 4.0 }";
+    succeed(&["train", &recipe, "--out", &run, "--set", change]);
+    assert!(folder.path().join("run/checkpoints/final/adapter_config.json").exists());
+    let pairs = text(&folder.path().join("pairs.jsonl"));
+    let out = text(&folder.path().join("scores.jsonl"));
+    succeed(&["score", "--model", &run, "--input", &pairs, "--out", &out]);
+}
+
+#[test]
+fn unusable_recipes_and_data_are_named() {
+    let folder = tempfile::tempdir().expect("folder");
+    let recipe = prepare(folder.path());
+    let out = text(&folder.path().join("run"));
+    fail(2, &["stepz"], &["train", &recipe, "--out", &out, "--set", "grpo.stepz=3"]);
+    fail(2, &["no run to resume"], &["train", &recipe, "--resume", &out]);
+    let long = "data.max_response_tokens=0";
+    fail(3, &["overlong"], &["train", &recipe, "--out", &out, "--set", long]);
+    fail(3, &["nowhere"], &["train", &recipe, "--out", &out, "--set", "data.train=nowhere.jsonl"]);
+    fail(4, &["no such"], &["train", &recipe, "--out", &out, "--set", "model=absent.gguf"]);
+}
