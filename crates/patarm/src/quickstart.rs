@@ -121,9 +121,10 @@ fn train_and_measure(
         match phase {
             Phase::ColdStart => cold_start = Some(measurement.all(decoder, "cold_start")?),
             Phase::Grpo => {
-                trained = Some(measurement.all(decoder, "trained")?);
+                let measured = measurement.all(decoder, "trained")?;
                 votes_4 = measurement.votes_4(decoder)?;
-                spliced = measurement.spliced(decoder)?;
+                spliced = measurement.spliced(decoder, &measured)?;
+                trained = Some(measured);
             }
         }
         Ok(())

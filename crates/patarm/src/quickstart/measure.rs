@@ -40,6 +40,8 @@ pub(super) struct Measured {
     pub(super) evaluated: Evaluated,
     /// Share of judgements without a usable score.
     pub(super) fault_rate: f64,
+    /// First judgement of every item up to its score, in the order of the items.
+    texts: Vec<Option<String>>,
 }
 
 impl Measurement<'_> {
@@ -95,7 +97,15 @@ impl Measurement<'_> {
             pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Expected))?;
         store::write_folder(&self.out.join("evaluations").join(name), &evaluated)?;
         self.keep_samples(name, pairs, &rewards)?;
-        Ok(Measured { evaluated, fault_rate: fault_rate(&rewards) })
+        let texts = rewards.iter().map(|reward| self.text_before_score(reward)).collect();
+        Ok(Measured { evaluated, fault_rate: fault_rate(&rewards), texts })
+    }
+
+    /// A judgement up to and including its opening score tag.
+    fn text_before_score(&self, reward: &Result<Reward, ItemFault>) -> Option<String> {
+        let text = &reward.as_ref().ok()?.judgements.first()?.text;
+        let (open, _) = self.text.score_tags();
+        text.rfind(&open).map(|at| text[..at + open.len()].to_owned())
     }
 
     fn options(&self, readout: Readout) -> PairsOptions {
@@ -103,18 +113,11 @@ impl Measurement<'_> {
     }
 
     /// Accuracy when rubric and evaluation are another prompt's: does the text matter?
-    pub(super) fn spliced(&self, decoder: &Decoder) -> anyhow::Result<f64> {
+    pub(super) fn spliced(&self, decoder: &Decoder, measured: &Measured) -> anyhow::Result<f64> {
         let judge = self.judge(decoder, "spliced", 1);
         let items = pair_items(self.held_out);
-        let rewards = judge.score(&items);
         let (open, _) = self.text.score_tags();
-        let texts: Vec<Option<String>> = rewards
-            .iter()
-            .map(|reward| {
-                let text = &reward.as_ref().ok()?.judgements.first()?.text;
-                text.rfind(&open).map(|at| text[..at + open.len()].to_owned())
-            })
-            .collect();
+        let texts = &measured.texts;
         // Two rows a pair: the text of the next pair's same side.
         let borrowed = |index: usize| {
             let others = (1..items.len() / 2).map(|step| (index + 2 * step) % items.len());
