@@ -126,3 +126,43 @@ fn unusable_recipes_and_data_are_named() {
     fail(3, &["nowhere"], &["train", &recipe, "--out", &out, "--set", "data.train=nowhere.jsonl"]);
     fail(4, &["no such"], &["train", &recipe, "--out", &out, "--set", "model=absent.gguf"]);
 }
+
+/// Starts a run and kills it, without warning, once the checkpoint is there.
+fn train_and_kill(recipe: &str, run: &Path, checkpoint: &str) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_patarm"));
+    command.args(["train", recipe, "--out"]).arg(run);
+    let mut child = command
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let wanted = run.join("checkpoints").join(checkpoint);
+    while !wanted.exists() {
+        let is_running = child.try_wait().expect("a child can be asked").is_none();
+        assert!(is_running || wanted.exists(), "the run ended before {checkpoint} was seen");
+        std::thread::yield_now();
+    }
+    child.kill().expect("killed");
+    child.wait().expect("a killed child ends");
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("folder");
+    let recipe = prepare(folder.path());
+    let longer =
+        std::fs::read_to_string(&recipe).expect("recipe").replace("steps = 2", "steps = 5");
+    let longer = longer.replace("every = 1", "every = 1\nkeep = 50");
+    write(folder.path(), "recipe.toml", longer);
+    let weights = |run: &str| {
+        std::fs::read(folder.path().join(run).join("checkpoints/final/model.safetensors"))
+            .expect("weights")
+    };
+    succeed(&["train", &recipe, "--out", &text(&folder.path().join("whole"))]);
+    for checkpoint in ["cold_start-step-2", "grpo-step-3"] {
+        let run = folder.path().join(checkpoint);
+        train_and_kill(&recipe, &run, checkpoint);
+        succeed(&["train", &recipe, "--resume", &text(&run)]);
+        assert!(weights(checkpoint) == weights("whole"), "killed after {checkpoint}");
+    }
+}
