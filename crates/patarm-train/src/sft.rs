@@ -1,6 +1,6 @@
 //! Supervised cold start of a judge.
 //!
-//! Implements the SFT stage of the method notes, section 6 [inferred]: next-token
+//! Implements the SFT stage of the method notes, section 6 (inferred): next-token
 //! loss on the tokens of a judgement given its judge prompt.
 //!
 //! # Deviations
