@@ -10,7 +10,7 @@ use patarm_reward::judgement::FormatFault;
 use patarm_reward::par::{ParOutcome, ParScore, par};
 use patarm_reward::par_marginal::{MarginalConfig, MarginalOutcome, MarginalRollout, par_marginal};
 use patarm_reward::policy_loss::outcome::{Outcomes, outcome_loss};
-use patarm_reward::policy_loss::{TokenBatch, policy_loss};
+use patarm_reward::policy_loss::{LossLevel, TokenBatch, policy_loss};
 
 use crate::error::Error;
 use crate::recipe::{GrpoConfig, ScoreEstimator};
@@ -138,9 +138,7 @@ fn freeze_sampled(
         frozen.sides[index] = sides[index]
             .iter()
             .zip(&group.values)
-            .map(|(one, advantage)| {
-                frozen_sampled_judgement(one, *advantage, statistics, config.estimator)
-            })
+            .map(|(one, advantage)| frozen_sampled_judgement(one, *advantage, statistics, config))
             .collect();
     }
     let rewards: Vec<_> = outcome.chosen.rewards.iter().chain(&outcome.rejected.rewards).collect();
@@ -155,15 +153,35 @@ fn frozen_sampled_judgement(
     one: &PlacedJudgement,
     advantage: f64,
     statistics: &TargetStatistics,
-    estimator: ScoreEstimator,
+    config: &GrpoConfig,
 ) -> FrozenJudgement {
     let old_logprobs = old_logprobs(one, statistics);
-    let carries =
-        |token: &usize| estimator == ScoreEstimator::Sampled || one.score_tokens.contains(token);
-    let advantages = (0..old_logprobs.len())
-        .map(|token| if carries(&token) { advantage } else { 0.0 })
-        .collect();
+    let advantages = match config.estimator {
+        ScoreEstimator::SampledScoreOnly => {
+            let weight = score_token_weight(one, config.loss.level);
+            (0..old_logprobs.len())
+                .map(
+                    |token| {
+                        if one.score_tokens.contains(&token) { advantage * weight } else { 0.0 }
+                    },
+                )
+                .collect()
+        }
+        ScoreEstimator::Sampled | ScoreEstimator::Marginal => vec![advantage; old_logprobs.len()],
+    };
     FrozenJudgement { advantages, old_logprobs, ..FrozenJudgement::default() }
+}
+
+/// What a token of the score counts when no other token carries the advantage.
+///
+/// A sequence-level loss divides by the length of the judgement; the score's tokens
+/// together shall weigh one judgement, as the integrated score does, or the control
+/// would differ from it by that length too.
+fn score_token_weight(one: &PlacedJudgement, level: LossLevel) -> f64 {
+    match level {
+        LossLevel::Token => 1.0,
+        LossLevel::Sequence => one.targets.text.len() as f64 / one.score_tokens.len().max(1) as f64,
+    }
 }
 
 fn freeze_marginal(
@@ -304,4 +322,23 @@ pub fn judgement_loss(
         report.loss += loss.loss;
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_weighs_scores_alike_in_long_and_short_judgements() {
+        for (tokens, score_tokens) in [(7, 5..6), (40, 36..37), (40, 35..37)] {
+            let one = PlacedJudgement {
+                targets: CompletionTargets { text: 3..3 + tokens, branches: Vec::new() },
+                score: ParScore::valid(5.0),
+                score_tokens: score_tokens.clone(),
+            };
+            let of_one_token = score_token_weight(&one, LossLevel::Sequence) / tokens as f64;
+            assert!((of_one_token * score_tokens.len() as f64 - 1.0).abs() < 1e-12);
+            assert_eq!(score_token_weight(&one, LossLevel::Token), 1.0);
+        }
+    }
 }

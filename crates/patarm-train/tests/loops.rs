@@ -49,6 +49,14 @@ keep = 2
 }
 
 fn run_stages(world: &World, trainer: &mut Trainer<'_>) -> Result<(), Error> {
+    run_stages_with(world, trainer, None)
+}
+
+fn run_stages_with(
+    world: &World,
+    trainer: &mut Trainer<'_>,
+    reference: Option<&Decoder>,
+) -> Result<(), Error> {
     let recipe = trainer.context.recipe;
     let records = world.records(recipe.seed);
     if let (Some(config), Phase::ColdStart) = (&recipe.cold_start, trainer.position.phase) {
@@ -62,7 +70,7 @@ fn run_stages(world: &World, trainer: &mut Trainer<'_>) -> Result<(), Error> {
     let encode =
         |comparison: &Comparison| EncodedPair::new(comparison, &world.text).expect("encodes");
     let pairs: Vec<EncodedPair> = world.comparisons.iter().filter_map(encode).collect();
-    let data = GrpoData { pairs: &pairs, replay: &replay, reference: None };
+    let data = GrpoData { pairs: &pairs, replay: &replay, reference };
     match &recipe.grpo {
         Some(config) => grpo::train(trainer, config, &data, &|_, _| f64::NAN),
         None => Ok(()),
@@ -201,4 +209,68 @@ fn the_reward_alone_finds_a_planted_preference() {
     let faults =
         metrics(folder.path()).pop().expect("rows")["format_fault_rate"].as_f64().expect("number");
     assert!(faults < 0.2, "format faults {faults}");
+}
+
+/// One number of every row that has it, in order.
+fn series(folder: &Path, name: &str) -> Vec<f64> {
+    metrics(folder).iter().filter_map(|row| row.get(name)?.as_f64()).collect()
+}
+
+/// The replay pulls the policy away from where it started; the KL term pulls back.
+#[test]
+fn a_kl_term_holds_the_policy_near_its_reference() {
+    let kl_under = |coefficient: &str| {
+        let world = World::new();
+        let weight = format!("grpo.loss.kl_coefficient={coefficient}");
+        let changes = ["grpo.loss.kl_estimator=k3", &weight, "grpo.steps=8", "checkpoint.every=0"];
+        let recipe = recipe(&changes);
+        let folder = tempfile::tempdir().expect("folder");
+        let mut trainer = world.trainer(&recipe, &Silent, (folder.path(), Resume::No), Phase::Grpo);
+        let reference = world.decoder(recipe.seed);
+        run_stages_with(&world, &mut trainer, Some(&reference)).expect("trains");
+        series(folder.path(), "kl")
+    };
+    let (free, held) = (kl_under("1e-9"), kl_under("20.0"));
+    assert!(free[0] == 0.0 && held[0] == 0.0, "the policy starts at its reference");
+    let (free, held) = (free[7], held[7]);
+    assert!(free > 1e-3 && held < 0.5 * free, "KL {free} without, {held} with the term");
+}
+
+#[test]
+fn a_kl_term_without_its_reference_is_refused() {
+    let world = World::new();
+    let recipe = recipe(&["grpo.loss.kl_estimator=k3", "grpo.loss.kl_coefficient=0.1"]);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut trainer = world.trainer(&recipe, &Silent, (folder.path(), Resume::No), Phase::Grpo);
+    let refused = run_stages(&world, &mut trainer);
+    assert!(matches!(refused, Err(Error::Data(_))), "{refused:?}");
+}
+
+/// Dynamic sampling replaces pairs in which neither side has signal.
+#[test]
+fn dynamic_sampling_fills_updates_with_pairs_that_have_signal() {
+    let run = |max_resamples: &str| {
+        let world = World::new();
+        let resamples = format!("grpo.dynamic_sampling.max_resamples={max_resamples}");
+        let changes =
+            ["grpo.estimator=sampled", "cold_start.steps=40", "checkpoint.every=0", &resamples];
+        let recipe = recipe(&changes);
+        let folder = tempfile::tempdir().expect("folder");
+        let mut trainer =
+            world.trainer(&recipe, &Silent, (folder.path(), Resume::No), Phase::ColdStart);
+        run_stages(&world, &mut trainer).expect("trains");
+        let dead: Vec<f64> = ["all_wrong", "one_grade", "all_format"]
+            .map(|cause| series(folder.path(), &format!("zero_variance_{cause}")))
+            .into_iter()
+            .reduce(|sums, shares| sums.iter().zip(&shares).map(|(a, b)| a + b).collect())
+            .expect("three causes");
+        (trainer.position.draws, dead)
+    };
+    let (draws, without) = run("0");
+    assert_eq!(draws, 4, "one batch an update");
+    assert!(without.iter().any(|share| *share > 0.5), "dead pairs are there: {without:?}");
+    let (draws, with) = run("5");
+    assert!(draws > 4 && draws <= 24, "{draws} batches");
+    // A kept pair has at most one dead side.
+    assert!(with.iter().all(|share| *share <= 0.5), "{with:?}");
 }
