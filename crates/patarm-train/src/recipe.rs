@@ -304,15 +304,18 @@ impl Default for GrpoConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationConfig {
-    /// Measure after this many updates; 0 = only before and after.
+    /// Measure after this many updates of the reinforcement; 0 = not during it.
     pub every: u64,
-    /// Pairs measured during the run.
+    /// Held-out pairs measured during the reinforcement.
     pub pairs: usize,
+    /// Held-out pairs measured after each stage, judgements kept; 0 = none. A stage of
+    /// no updates is not measured.
+    pub stage_pairs: usize,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { every: 0, pairs: 64 }
+        Self { every: 0, pairs: 64, stage_pairs: 256 }
     }
 }
 

@@ -182,10 +182,12 @@ impl<'a> Trainer<'a> {
             std::fs::remove_dir_all(&partial).map_err(io)?;
         }
         std::fs::create_dir_all(&partial).map_err(io)?;
-        self.write_model(&partial)?;
+        // What cannot be written is a matter of the run directory, not of the model.
+        let refuse = |error: patarm_models::Error| Error::run(&target, error);
+        self.write_model(&partial).map_err(refuse)?;
         (self.context.companions)(&partial).map_err(|message| Error::run(&target, message))?;
         if contents == Contents::Resumable {
-            checkpoint::save_optimizer(&partial, &self.decoder, &self.optimizer)?;
+            checkpoint::save_optimizer(&partial, &self.decoder, &self.optimizer).map_err(refuse)?;
         }
         write_json(&partial.join("trainer.json"), &self.position)?;
         std::fs::copy(self.run.path().join("recipe.toml"), partial.join("recipe.toml"))
@@ -194,16 +196,12 @@ impl<'a> Trainer<'a> {
         Ok(target)
     }
 
-    fn write_model(&self, folder: &Path) -> Result<(), Error> {
-        match &self.context.recipe.parameters.lora {
-            Some(config) => {
-                checkpoint::save_adapter(folder, &self.decoder, config, self.context.base)?
-            }
-            None => {
-                checkpoint::save_model(folder, &self.decoder, self.context.config, StoredType::F32)?
-            }
+    fn write_model(&self, folder: &Path) -> Result<(), patarm_models::Error> {
+        let TrainerContext { recipe, config, base, .. } = &self.context;
+        match &recipe.parameters.lora {
+            Some(lora) => checkpoint::save_adapter(folder, &self.decoder, lora, base),
+            None => checkpoint::save_model(folder, &self.decoder, config, StoredType::F32),
         }
-        Ok(())
     }
 
     fn remove_old(&self) -> Result<(), Error> {

@@ -11,13 +11,24 @@ use patarm_train::recipe::DataConfig;
 use crate::exit::{Code, failure};
 use crate::quickstart;
 
-/// Name of the bundled data.
+/// Name of the bundled data: as training data both parts, elsewhere the held-out one.
 pub(crate) const BUNDLED: &str = "bundled:quickstart";
+/// Name of the training part of the bundled data, for files and other tools.
+const BUNDLED_TRAIN: &str = "bundled:quickstart-train";
+
+/// The bundled comparisons of that name, where it is one.
+pub(crate) fn read_bundled(source: &str) -> anyhow::Result<Option<Vec<Comparison>>> {
+    Ok(match source {
+        BUNDLED => Some(quickstart::bundled(0)?.held_out),
+        BUNDLED_TRAIN => Some(quickstart::bundled(0)?.train),
+        _ => None,
+    })
+}
 
 /// Reads every comparison of a source.
 pub(crate) fn read(source: &str) -> anyhow::Result<Vec<Comparison>> {
-    if source == BUNDLED {
-        return Ok(quickstart::bundled(0)?.held_out);
+    if let Some(comparisons) = read_bundled(source)? {
+        return Ok(comparisons);
     }
     let path = match HubFile::parse(source)? {
         Some(file) => fetch(&file)?,

@@ -10,11 +10,13 @@ mod commands;
 mod datasets;
 mod exit;
 mod judging;
+mod measure;
 mod observer;
 mod output;
 mod pull;
 mod quickstart;
 mod resolve;
+mod stages;
 mod teacher;
 mod training;
 

@@ -1,7 +1,6 @@
 //! The whole main job on an embedded default: pull, cold-start, train, measure, report.
 
 mod data;
-mod measure;
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,11 +13,11 @@ use serde::Serialize;
 
 use crate::cli::{Global, Quickstart, Report};
 use crate::exit::{Code, failure};
+use crate::measure::{self, Measured, Measurement};
 use crate::observer::Terminal;
 use crate::output;
 use crate::training::{self, Prepared};
 pub(crate) use data::bundled;
-use measure::{Measured, Measurement};
 
 /// The recipe of the quickstart.
 const RECIPE: &str = include_str!("../../../recipes/quickstart.toml");

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::cli::{DataCommand, Global};
 use crate::exit::{Code, failure};
-use crate::output;
+use crate::{datasets, output};
 
 /// Runs one of the data commands.
 pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> {
@@ -89,13 +89,18 @@ fn convert(
     global: &Global,
 ) -> anyhow::Result<()> {
     let to: OutputFormat = to.parse().map_err(|problem| usage("--to", problem))?;
-    let mut reader = open(file, format, OnError::Fail)?;
-    let comparisons = collect(&mut reader)?;
+    let (comparisons, from) = match datasets::read_bundled(file)? {
+        Some(comparisons) => (comparisons, None),
+        None => {
+            let mut reader = open(file, format, OnError::Fail)?;
+            (collect(&mut reader)?, reader.format().map(Format::name))
+        }
+    };
     let written = write_comparisons(out, to, &comparisons).map_err(|error| coded(&error))?;
     let report = ConvertReport {
         version: 1,
         out,
-        from: reader.format().map(Format::name),
+        from,
         to: to.name(),
         comparisons: written.comparisons,
         left_out: written.left_out,

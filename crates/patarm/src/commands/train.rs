@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli::{Global, Train};
 use crate::exit::{Code, failure};
 use crate::observer::Terminal;
+use crate::stages::StageMeasurement;
 use crate::training::{self, Prepared};
 use crate::{datasets, output};
 
@@ -25,13 +26,14 @@ pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
     }
     let observer = Terminal::install();
     remark_lengths(&prepared);
-    let mut after_stage = |phase: Phase, _: &Decoder| -> anyhow::Result<()> {
-        output::remark(&format!("{} done", phase.name()));
-        Ok(())
-    };
+    let measurement = StageMeasurement::new(&prepared, &observer, &out);
+    let mut after_stage = |phase: Phase, decoder: &Decoder| measurement.measure(phase, decoder);
     training::run(prepared, (&out, resume), &observer, &mut after_stage)?;
+    let results = measurement.results()?;
+    results.remark();
     if global.json {
-        return output::json(&serde_json::json!({ "version": 1, "run": out }));
+        let object = serde_json::json!({ "version": 1, "run": out, "stages": results });
+        return output::json(&object);
     }
     output::line(&out.display().to_string())
 }

@@ -3,9 +3,12 @@
 
 mod bench;
 mod data;
+mod disk;
 mod documentation;
 mod exit_codes;
 mod goldens;
 mod model;
+mod stages;
 mod support;
+mod teacher;
 mod training;

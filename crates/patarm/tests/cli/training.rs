@@ -34,12 +34,13 @@ loss = { kl_estimator = "off" }
 [evaluation]
 every = 2
 pairs = 2
+stage_pairs = 2
 [checkpoint]
 every = 1
 "#;
 
 /// A random model with the shared tokenizer, in Hugging Face layout.
-fn tiny_judge(folder: &Path) -> String {
+pub(crate) fn tiny_judge(folder: &Path) -> String {
     let model = folder.join("model");
     std::fs::create_dir_all(&model).expect("folder");
     let mut config = ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
@@ -52,7 +53,7 @@ fn tiny_judge(folder: &Path) -> String {
 }
 
 /// A folder with a model, comparisons and a recipe; gives the recipe's path.
-fn prepare(folder: &Path) -> String {
+pub(crate) fn prepare(folder: &Path) -> String {
     let model = tiny_judge(folder);
     let pair =
         |n: usize| format!("{{\"prompt\": \"q{n}\", \"chosen\": \"yes\", \"rejected\": \"no\"}}\n");

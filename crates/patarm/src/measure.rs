@@ -1,4 +1,4 @@
-//! What the quickstart measures, and the numbers it shows.
+//! Held-out measurements of a model in training, and the numbers they show.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,21 +25,21 @@ const VOTED_PAIRS: usize = 60;
 const SAMPLES: usize = 12;
 
 /// The surroundings of every measurement.
-pub(super) struct Measurement<'a> {
-    pub(super) text: &'a JudgeText,
-    pub(super) held_out: &'a [Comparison],
-    pub(super) observer: &'a dyn Observer,
-    pub(super) out: &'a Path,
-    pub(super) seed: u64,
-    pub(super) max_tokens: usize,
+pub(crate) struct Measurement<'a> {
+    pub(crate) text: &'a JudgeText,
+    pub(crate) held_out: &'a [Comparison],
+    pub(crate) observer: &'a dyn Observer,
+    pub(crate) out: &'a Path,
+    pub(crate) seed: u64,
+    pub(crate) max_tokens: usize,
 }
 
 /// One model's results on the held-out pairs.
-pub(super) struct Measured {
+pub(crate) struct Measured {
     /// With expected scores of one judgement.
-    pub(super) evaluated: Evaluated,
+    pub(crate) evaluated: Evaluated,
     /// Share of judgements without a usable score.
-    pub(super) fault_rate: f64,
+    pub(crate) fault_rate: f64,
     /// First judgement of every item up to its score, in the order of the items.
     texts: Vec<Option<String>>,
 }
@@ -63,18 +63,18 @@ impl Measurement<'_> {
     }
 
     /// Measures a few pairs.
-    pub(super) fn few(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
+    pub(crate) fn few(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
         let few = &self.held_out[..ZERO_SHOT_PAIRS.min(self.held_out.len())];
         self.measure(decoder, few, name)
     }
 
     /// Measures every held-out pair with one judgement a response.
-    pub(super) fn all(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
+    pub(crate) fn all(&self, decoder: &Decoder, name: &str) -> anyhow::Result<Measured> {
         self.measure(decoder, self.held_out, name)
     }
 
     /// Accuracy of the mean of four sampled scores, on the first pairs.
-    pub(super) fn votes_4(&self, decoder: &Decoder) -> anyhow::Result<f64> {
+    pub(crate) fn votes_4(&self, decoder: &Decoder) -> anyhow::Result<f64> {
         let few = &self.held_out[..VOTED_PAIRS.min(self.held_out.len())];
         let rewards = self.judge(decoder, "votes_4", 4).score(&pair_items(few));
         let evaluated =
@@ -113,7 +113,7 @@ impl Measurement<'_> {
     }
 
     /// Accuracy when rubric and evaluation are another prompt's: does the text matter?
-    pub(super) fn spliced(&self, decoder: &Decoder, measured: &Measured) -> anyhow::Result<f64> {
+    pub(crate) fn spliced(&self, decoder: &Decoder, measured: &Measured) -> anyhow::Result<f64> {
         let judge = self.judge(decoder, "spliced", 1);
         let items = pair_items(self.held_out);
         let (open, _) = self.text.score_tags();
@@ -199,24 +199,24 @@ fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {
 }
 
 impl Measured {
-    pub(super) fn accuracy(&self) -> Option<f64> {
+    pub(crate) fn accuracy(&self) -> Option<f64> {
         self.evaluated.result.accuracy.half_credit.value
     }
 
     /// 95 % interval of [`Measured::accuracy`].
-    pub(super) fn interval(&self) -> [f64; 2] {
+    pub(crate) fn interval(&self) -> [f64; 2] {
         bounds(&self.evaluated.result.accuracy.half_credit)
     }
 
-    pub(super) fn num_pairs(&self) -> usize {
+    pub(crate) fn num_pairs(&self) -> usize {
         self.evaluated.records.len()
     }
 
-    pub(super) fn longer_wins(&self) -> f64 {
+    pub(crate) fn longer_wins(&self) -> f64 {
         self.evaluated.result.baselines.longer_wins.half_credit.value.unwrap_or(f64::NAN)
     }
 
-    pub(super) fn by_kind(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn by_kind(&self) -> BTreeMap<String, f64> {
         let subsets = self.evaluated.result.subsets.iter();
         subsets
             .map(|(kind, accuracy)| (kind.clone(), accuracy.half_credit.value.unwrap_or(f64::NAN)))
@@ -229,7 +229,7 @@ fn bounds(estimate: &Estimate) -> [f64; 2] {
 }
 
 /// Gain of the second over the first on the same pairs, with its 95 % interval.
-pub(super) fn paired(
+pub(crate) fn paired(
     first: &Measured,
     second: &Measured,
     seed: u64,
@@ -240,7 +240,7 @@ pub(super) fn paired(
 }
 
 /// Tokens of the training forwards a second, median over the steps of the run.
-pub(super) fn training_tokens_per_s(out: &Path) -> anyhow::Result<f64> {
+pub(crate) fn training_tokens_per_s(out: &Path) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl"))?;
     let mut rates: Vec<f64> = text
         .lines()
