@@ -57,18 +57,29 @@ impl Forest {
         self.tokens.len()
     }
 
+    /// Number of segments.
+    #[must_use]
+    pub fn num_segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Ids of the segments that have no children, in order.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<SegmentId> {
+        let mut is_leaf = vec![true; self.segments.len()];
+        for parent in self.segments.iter().filter_map(|segment| segment.parent) {
+            is_leaf[parent.0] = false;
+        }
+        let all = is_leaf.into_iter().enumerate();
+        all.filter(|(_, leaf)| *leaf).map(|(index, _)| SegmentId(index)).collect()
+    }
+
     /// Tokens that padded or unpadded rows would compute: each leaf with its
     /// whole path.
     #[must_use]
     pub fn num_row_tokens(&self) -> usize {
-        let mut is_leaf = vec![true; self.segments.len()];
-        for segment in &self.segments {
-            if let Some(parent) = segment.parent {
-                is_leaf[parent.0] = false;
-            }
-        }
-        let leaves = self.segments.iter().zip(&is_leaf).filter(|(_, leaf)| **leaf);
-        leaves.map(|(segment, _)| segment.depth + segment.len).sum()
+        let path = |leaf: SegmentId| self.segments[leaf.0].depth + self.segments[leaf.0].len;
+        self.leaves().into_iter().map(path).sum()
     }
 
     /// Row of token `offset` of a segment in the flat token list.

@@ -400,12 +400,55 @@ pub(crate) struct Bench {
     /// What to measure.
     #[arg(value_enum)]
     pub(crate) what: BenchKind,
-    /// Model whose shape is measured.
-    #[arg(long, default_value = "smollm2-135m-q4")]
+    /// Model that is measured.
+    #[arg(long, default_value = "smollm2-135m-q4", conflicts_with = "shape")]
     pub(crate) model: String,
+    /// Measure random weights of a known shape in place of a model.
+    #[arg(long, value_enum)]
+    pub(crate) shape: Option<NamedShape>,
     /// Repeats; the median is reported.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeats: usize,
+    /// How much work a step is.
+    #[command(flatten)]
+    pub(crate) sizes: BenchSizes,
+}
+
+/// How much work a step is; what is not given is as the documentation says.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct BenchSizes {
+    /// Packed rows (train), prompts (rollout), texts or prompts (score), pairs (grpo).
+    #[arg(long, value_name = "N")]
+    pub(crate) rows: Option<usize>,
+    /// Tokens of a row, a sequence, a text or response, a judgement.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) length: Option<usize>,
+    /// Tokens of a prompt (rollout, grpo; with score: responses below shared prompts).
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) prompt: Option<usize>,
+    /// Tokens of a response (grpo).
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) response: Option<usize>,
+    /// Sequences or responses a prompt (rollout, score), judgements a response (grpo).
+    #[arg(long, value_name = "N")]
+    pub(crate) branches: Option<usize>,
+}
+
+/// A shape that is measured on random weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NamedShape {
+    /// SmolLM2, 135 million parameters.
+    #[value(name = "smollm2-135m")]
+    Smollm2_135m,
+    /// Qwen3, 0.6 billion.
+    #[value(name = "qwen3-0.6b")]
+    Qwen3_0_6b,
+    /// Qwen3, 1.7 billion.
+    #[value(name = "qwen3-1.7b")]
+    Qwen3_1_7b,
+    /// Qwen3, 8 billion.
+    #[value(name = "qwen3-8b")]
+    Qwen3_8b,
 }
 
 /// What to measure.
@@ -413,10 +456,10 @@ pub(crate) struct Bench {
 pub(crate) enum BenchKind {
     /// A training step on packed rows.
     Train,
-    /// Generation of judgements.
+    /// Generation.
     Rollout,
-    /// Log-probabilities of given tokens.
+    /// One number a text, or a response below a shared prompt.
     Score,
-    /// One preference-aware step of the size the documentation quotes.
+    /// One preference-aware step: judgements drawn and learned from on a tree.
     Grpo,
 }

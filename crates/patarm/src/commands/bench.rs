@@ -2,27 +2,36 @@
 //!
 //! Every number is the median of repeats after a warm-up. Arithmetic is counted
 //! as the model needs it, not as this program happens to do it, and set against a
-//! matrix product measured in the same process.
+//! matrix product and a copy measured in the same process.
 
 mod arithmetic;
+mod batches;
+mod ceilings;
+mod grpo;
 mod process;
+mod rollout;
+mod score;
+mod shapes;
+mod sizes;
+mod train;
 mod work;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use patarm_models::kernels::{Backend, LinearShape, Update};
+use patarm_models::Decoder;
 use serde::Serialize;
 
 use crate::cli::{Bench, BenchKind, Global};
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::{commands::model, output};
-use work::Work;
+use ceilings::Ceilings;
+use sizes::Sizes;
+use work::{Cost, Phases, Work};
 
-/// Rows and both widths of the product that stands for the machine's peak.
-const PEAK_SHAPE: LinearShape = LinearShape { tokens: 1_024, input: 1_024, output: 1_024 };
-/// Runs of that product; the best one counts.
-const PEAK_RUNS: usize = 5;
+/// Seed of random weights.
+const WEIGHT_SEED: u64 = 0;
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -32,7 +41,7 @@ struct BenchReport {
     shape: String,
     model: String,
     device: String,
-    precision: &'static str,
+    precision: String,
     threads: usize,
     repeats: usize,
     /// Tokens of one step that `tokens_per_s` counts.
@@ -43,7 +52,14 @@ struct BenchReport {
     row_ratio: Option<f64>,
     /// Median of the repeats.
     seconds: f64,
+    /// Medians of the parts of a step.
+    phases: BTreeMap<&'static str, f64>,
     tokens_per_s: f64,
+    /// Tokens after the first of every sequence, over the time of decoding alone.
+    decode_tokens_per_s: Option<f64>,
+    /// Weights read while decoding, each step all of them, over the same time.
+    decode_bytes_per_s: Option<f64>,
+    copy_bytes_per_s: f64,
     flop_per_s: f64,
     matrix_product_flop_per_s: f64,
     model_flops_utilisation: f64,
@@ -56,73 +72,135 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     if options.repeats == 0 {
         return Err(failure(Code::Usage, "--repeats must be at least 1"));
     }
-    let located = resolve::locate(&options.model)?;
-    // An adapter would change what has to be computed; its base is measured.
-    let base = Located { adapter: None, ..located };
-    let (_, mut decoder) = model::open_decoder(&base, global)?;
-    let backend = decoder.backend.clone();
-    let mut work = Work::new(options.what, &mut decoder)?;
-    work.warm_up()?;
-    let before = matrix_product_flop_per_s(backend.as_ref());
-    let mut samples = Vec::with_capacity(options.repeats);
-    for _ in 0..options.repeats {
-        samples.push(sample(&mut work)?);
+    let sizes = Sizes::resolve(options.what, &options.sizes);
+    if !sizes.are_usable(options.what) {
+        return Err(failure(Code::Usage, "every size of the work must be at least 1"));
     }
+    let mut decoder = open(options, global)?;
+    let (backend, shape) = (decoder.backend.clone(), decoder.shape.clone());
+    let mut work = piece(options.what, &mut decoder, sizes);
+    work.warm_up()?;
+    let product = ceilings::product(backend.as_ref());
+    let samples: Vec<Sample> =
+        (0..options.repeats).map(|_| sample(work.as_mut())).collect::<anyhow::Result<_>>()?;
+    // Before the copies below take memory of their own.
+    let peak_memory_bytes = process::peak_memory_bytes();
     // On both sides of the work: another program may have been running at one time.
-    let peak = before.max(matrix_product_flop_per_s(backend.as_ref()));
-    let report = report(options, global, (&work, backend.name()), (&samples, peak));
+    let ceilings = Ceilings::measure(backend.as_ref(), product);
+    let weights = shape.block_parameters() + shape.hidden * shape.vocab;
+    let measured = Measured { cost: work.cost(), samples, ceilings, weights, peak_memory_bytes };
+    let report = measured.report(options, global, (work.describe(), backend.name()));
     if global.json {
         return output::json(&report);
     }
     report.lines().iter().try_for_each(|line| output::line(line))
 }
 
+fn open(options: &Bench, global: &Global) -> anyhow::Result<Decoder> {
+    if let Some(shape) = options.shape {
+        return Ok(Decoder::random(resolve::backend(global), shapes::named(shape), WEIGHT_SEED));
+    }
+    let located = resolve::locate(&options.model)?;
+    // An adapter would change what has to be computed; its base is measured.
+    let base = Located { adapter: None, ..located };
+    Ok(model::open_decoder(&base, global)?.1)
+}
+
+fn piece<'a>(what: BenchKind, decoder: &'a mut Decoder, sizes: Sizes) -> Box<dyn Work + 'a> {
+    match what {
+        BenchKind::Train => Box::new(train::Train::new(decoder, sizes)),
+        BenchKind::Rollout => Box::new(rollout::Rollout::new(decoder, sizes)),
+        BenchKind::Score => Box::new(score::Score::new(decoder, sizes)),
+        BenchKind::Grpo => Box::new(grpo::Grpo::new(decoder, sizes)),
+    }
+}
+
 /// One step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sample {
     seconds: f64,
+    phases: Phases,
     page_faults: Option<u64>,
 }
 
-fn sample(work: &mut Work<'_>) -> anyhow::Result<Sample> {
+fn sample(work: &mut dyn Work) -> anyhow::Result<Sample> {
     let before = process::minor_page_faults();
     let start = Instant::now();
-    work.step()?;
+    let phases = work.step()?;
     let seconds = start.elapsed().as_secs_f64();
     let after = process::minor_page_faults();
     let page_faults = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-    Ok(Sample { seconds, page_faults })
+    Ok(Sample { seconds, phases, page_faults })
 }
 
-fn report(
-    options: &Bench,
-    global: &Global,
-    (work, device): (&Work<'_>, String),
-    (samples, peak): (&[Sample], f64),
-) -> BenchReport {
-    let seconds = median(samples.iter().map(|sample| sample.seconds).collect()).unwrap_or(f64::NAN);
-    let faults = samples.iter().filter_map(|sample| sample.page_faults).map(|count| count as f64);
-    let flop_per_s = work.flop() / seconds;
-    let rows = work.row_tokens();
-    BenchReport {
-        version: 1,
-        what: name(options.what),
-        shape: work.shape(),
-        model: options.model.clone(),
-        device,
-        precision: "f32",
-        threads: global.threads,
-        repeats: samples.len(),
-        tokens: work.tokens(),
-        row_tokens: rows,
-        row_ratio: rows.map(|rows| rows as f64 / work.tokens() as f64),
-        seconds,
-        tokens_per_s: work.tokens() as f64 / seconds,
-        flop_per_s,
-        matrix_product_flop_per_s: peak,
-        model_flops_utilisation: flop_per_s / peak,
-        peak_memory_bytes: process::peak_memory_bytes(),
-        minor_page_faults_per_step: median(faults.collect()).map(|count| count as u64),
+/// Everything a report is made of.
+#[derive(Debug)]
+struct Measured {
+    cost: Cost,
+    samples: Vec<Sample>,
+    ceilings: Ceilings,
+    /// Weights that decoding one token reads.
+    weights: usize,
+    peak_memory_bytes: Option<u64>,
+}
+
+impl Measured {
+    fn report(
+        &self,
+        options: &Bench,
+        global: &Global,
+        (shape, device): (String, String),
+    ) -> BenchReport {
+        let seconds = self.median_of(|sample| Some(sample.seconds)).unwrap_or(f64::NAN);
+        let cost = &self.cost;
+        let rows = Some(cost.row_tokens).filter(|rows| *rows > cost.load.tokens);
+        let flop_per_s = cost.flop / seconds;
+        let phases = self.phases();
+        let decode = phases.get("decode").filter(|_| cost.weight_reads > 0).copied();
+        let bytes = cost.weight_reads * (self.weights * bytes_per_weight(global)) as u64;
+        let first = cost.tokens / (cost.weight_reads + 1);
+        BenchReport {
+            version: 2,
+            what: name(options.what),
+            shape,
+            model: options.shape.map_or_else(|| options.model.clone(), shape_name),
+            device,
+            precision: precision(global),
+            threads: global.threads,
+            repeats: self.samples.len(),
+            tokens: cost.tokens,
+            row_tokens: rows,
+            row_ratio: rows.map(|rows| rows as f64 / cost.load.tokens as f64),
+            seconds,
+            tokens_per_s: cost.tokens as f64 / seconds,
+            decode_tokens_per_s: decode.map(|seconds| (cost.tokens - first) as f64 / seconds),
+            decode_bytes_per_s: decode.map(|seconds| bytes as f64 / seconds),
+            copy_bytes_per_s: self.ceilings.copy_bytes_per_s,
+            flop_per_s,
+            matrix_product_flop_per_s: self.ceilings.matrix_product_flop_per_s,
+            model_flops_utilisation: flop_per_s / self.ceilings.matrix_product_flop_per_s,
+            peak_memory_bytes: self.peak_memory_bytes,
+            minor_page_faults_per_step: self
+                .median_of(|sample| sample.page_faults.map(|count| count as f64))
+                .map(|count| count as u64),
+            phases,
+        }
+    }
+
+    fn median_of(&self, value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        median(self.samples.iter().filter_map(value).collect())
+    }
+
+    /// The median of every part; a part that occurs several times in a step is summed.
+    fn phases(&self) -> BTreeMap<&'static str, f64> {
+        let names = self.samples.iter().flat_map(|sample| &sample.phases).map(|(name, _)| *name);
+        let names: std::collections::BTreeSet<&'static str> = names.collect();
+        let total = |sample: &Sample, wanted: &str| -> f64 {
+            sample.phases.iter().filter(|(name, _)| *name == wanted).map(|(_, s)| s).sum()
+        };
+        let each = names.into_iter();
+        each.filter_map(|name| Some((name, self.median_of(|sample| Some(total(sample, name)))?)))
+            .collect()
     }
 }
 
@@ -135,6 +213,20 @@ fn name(what: BenchKind) -> &'static str {
     }
 }
 
+fn shape_name(shape: crate::cli::NamedShape) -> String {
+    use clap::ValueEnum;
+    let value = shape.to_possible_value();
+    value.map_or_else(String::new, |value| format!("{} (random weights)", value.get_name()))
+}
+
+fn precision(_global: &Global) -> String {
+    "f32".into()
+}
+
+fn bytes_per_weight(_global: &Global) -> usize {
+    4
+}
+
 /// The middle value; of two middle ones their mean.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -144,26 +236,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
         true => Some((values[middle - 1] + upper) / 2.0),
         false => Some(upper),
     }
-}
-
-/// The fastest of a few large products `x · wᵀ` of this device.
-fn matrix_product_flop_per_s(backend: &dyn Backend) -> f64 {
-    let LinearShape { tokens, input, output } = PEAK_SHAPE;
-    let x = backend.upload(&vec![0.5; tokens * input]);
-    let weight = backend.upload(&vec![0.25; output * input]);
-    let mut out = backend.zeros(tokens * output);
-    let mut last = [0.0];
-    let mut one = backend.zeros(1);
-    let mut best = f64::INFINITY;
-    for _ in 0..PEAK_RUNS {
-        let start = Instant::now();
-        backend.linear(&x, &weight, None, PEAK_SHAPE, 1.0, (&mut out, Update::Set));
-        // A device may queue work; asking for a number waits for it.
-        backend.copy(&out, 0, &mut one, 0, 1);
-        backend.download(&one, &mut last);
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    2.0 * (tokens * input * output) as f64 / best
 }
 
 impl BenchReport {
@@ -180,6 +252,22 @@ impl BenchReport {
                 self.matrix_product_flop_per_s / 1e9
             ),
         ];
+        if !self.phases.is_empty() {
+            let parts: Vec<String> = self
+                .phases
+                .iter()
+                .map(|(name, seconds)| format!("{name} {seconds:.3} s"))
+                .collect();
+            lines.push(format!("of which     {}", parts.join(", ")));
+        }
+        if let (Some(tokens), Some(bytes)) = (self.decode_tokens_per_s, self.decode_bytes_per_s) {
+            lines.push(format!(
+                "decoding     {tokens:.1} tokens/s, weights at {:.1} GB/s, {:.0} % of a copy's {:.1}",
+                bytes / 1e9,
+                100.0 * bytes / self.copy_bytes_per_s,
+                self.copy_bytes_per_s / 1e9
+            ));
+        }
         if let (Some(rows), Some(ratio)) = (self.row_tokens, self.row_ratio) {
             lines.push(format!(
                 "padded rows  would compute {rows} tokens, {ratio:.2} times as many"
@@ -204,5 +292,24 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
         assert_eq!(median(Vec::new()), None);
+    }
+
+    #[test]
+    fn parts_of_a_step_are_summed_within_it() {
+        let sample = |forward: f64| Sample {
+            seconds: 1.0,
+            phases: vec![("forward", forward), ("backward", 0.5), ("forward", 1.0)],
+            page_faults: None,
+        };
+        let measured = Measured {
+            cost: Cost::default(),
+            samples: vec![sample(1.0), sample(2.0), sample(9.0)],
+            ceilings: Ceilings { matrix_product_flop_per_s: 1.0, copy_bytes_per_s: 1.0 },
+            weights: 0,
+            peak_memory_bytes: None,
+        };
+        let phases = measured.phases();
+        assert_eq!(phases.get("forward"), Some(&3.0));
+        assert_eq!(phases.get("backward"), Some(&0.5));
     }
 }
