@@ -160,7 +160,7 @@ impl Measured {
         let bytes = cost.weight_reads * (self.weights * bytes_per_weight(global)) as u64;
         let first = cost.tokens / (cost.weight_reads + 1);
         BenchReport {
-            version: 2,
+            version: 1,
             what: name(options.what),
             shape,
             model: options.shape.map_or_else(|| options.model.clone(), shape_name),

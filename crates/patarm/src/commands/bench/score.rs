@@ -4,6 +4,7 @@
 use patarm_models::kernels::{LinearShape, Update};
 use patarm_models::{ActivationPolicy, Decoder, ForwardOptions};
 
+use super::arithmetic::Load;
 use super::batches::{self, Batch};
 use super::sizes::Sizes;
 use super::work::{Cost, Phases, Work};
@@ -69,11 +70,7 @@ impl Work for Score<'_> {
     }
 
     fn cost(&self) -> Cost {
-        let load = self
-            .batches
-            .iter()
-            .map(Batch::load)
-            .fold(Default::default(), |sum, load| super::arithmetic::Load::plus(sum, load));
+        let load = self.batches.iter().map(Batch::load).fold(Load::default(), Load::plus);
         let rows = self.batches.iter().map(|batch| batch.forest.num_row_tokens() as u64);
         Cost {
             tokens: load.tokens,
