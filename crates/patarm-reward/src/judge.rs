@@ -245,7 +245,7 @@ impl<C: Completer> RewardModel for CompleterJudge<C> {
             ReadOut::Sampled,
             self.config.combine,
         ) {
-            Some(vote) => Ok(Reward { value: vote.value, judgements }),
+            Some(vote) => Ok(Reward { judgements, ..Reward::of(vote.value) }),
             None => Err(ItemFault::Unparsed(judgements.len())),
         };
         let judged = self.judge(&requests, self.config.votes.max(1));

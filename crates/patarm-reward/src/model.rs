@@ -6,13 +6,47 @@ use serde::{Deserialize, Serialize};
 use crate::judgement::{FormatFault, Judgement};
 
 /// A reward and whatever else its family knows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
     /// The number.
     pub value: f64,
     /// The judgements behind it, for generative judges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judgements: Vec<Judgement>,
+    /// `(value − mean) / std` with the statistics stored in the checkpoint, where it
+    /// has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalised: Option<f64>,
+    /// Variance of the value, for models that give a distribution and for ensembles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance: Option<f64>,
+    /// Probability of each rating, lowest first, for ordinal models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distribution: Vec<f64>,
+    /// A value for each token of the response, for token-level models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_values: Vec<TokenValue>,
+    /// A value for each step of the response, for process reward models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_values: Vec<f64>,
+}
+
+impl Reward {
+    /// A reward that is a number and nothing else.
+    #[must_use]
+    pub fn of(value: f64) -> Self {
+        Self { value, ..Self::default() }
+    }
+}
+
+/// The value of one token of a response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenValue {
+    /// The token's text; empty for a token that only completes a character.
+    pub text: String,
+    /// Its value.
+    pub value: f64,
 }
 
 /// Why one item has no reward. Other items of the call are unaffected.

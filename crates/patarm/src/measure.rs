@@ -132,10 +132,8 @@ impl Measurement<'_> {
             })
             .collect();
         let scores = judge.score_spliced(&splices);
-        let rewards: Vec<Result<Reward, ItemFault>> = scores
-            .into_iter()
-            .map(|score| score.map(|value| Reward { value, judgements: Vec::new() }))
-            .collect();
+        let rewards: Vec<Result<Reward, ItemFault>> =
+            scores.into_iter().map(|score| score.map(Reward::of)).collect();
         let evaluated =
             pairs_from_rewards("spliced", self.held_out, &rewards, &self.options(Readout::Value))?;
         store::write_folder(&self.out.join("evaluations/spliced"), &evaluated)?;

@@ -57,7 +57,7 @@ impl<F: Fn(&Item) -> std::result::Result<Reward, ItemFault>> RewardModel for Sco
 }
 
 fn value(value: f64) -> std::result::Result<Reward, ItemFault> {
-    Ok(Reward { value, judgements: Vec::new() })
+    Ok(Reward::of(value))
 }
 
 fn oracle(item: &Item) -> std::result::Result<Reward, ItemFault> {
@@ -134,18 +134,18 @@ fn judgement(score: std::result::Result<f64, FormatFault>, expected: f64) -> Jud
 #[test]
 fn readouts_read_what_they_say() {
     let reward = Reward {
-        value: 1.0,
         judgements: vec![
             judgement(Ok(4.0), 5.0),
             judgement(Err(FormatFault::MissingTag), 6.0),
             judgement(Ok(8.0), 7.0),
         ],
+        ..Reward::of(1.0)
     };
     assert_eq!(Readout::Value.read(&reward), Some(1.0));
     assert_eq!(Readout::Votes(1).read(&reward), Some(4.0));
     assert_eq!(Readout::Votes(3).read(&reward), Some(6.0));
     assert_eq!(Readout::Expected.read(&reward), Some(6.0));
-    let bare = Reward { value: 1.0, judgements: Vec::new() };
+    let bare = Reward::of(1.0);
     assert_eq!((Readout::Votes(2).read(&bare), Readout::Expected.read(&bare)), (None, None));
     let faults = JudgementFaults::of_rewards(&[Ok(reward)]).expect("three judgements");
     assert_eq!(faults.by_kind, BTreeMap::from([("missing_tag".to_owned(), 1)]));
@@ -154,7 +154,7 @@ fn readouts_read_what_they_say() {
 #[test]
 fn fault_names_are_those_of_the_serialised_kind() {
     for fault in FormatFault::ALL {
-        let reward = Reward { value: 1.0, judgements: vec![judgement(Err(fault), 1.0)] };
+        let reward = Reward { judgements: vec![judgement(Err(fault), 1.0)], ..Reward::of(1.0) };
         let faults = JudgementFaults::of_rewards(&[Ok(reward)]).expect("one judgement");
         let name = serde_json::to_value(fault).expect("a kind serialises");
         assert_eq!(faults.by_kind.keys().next().map(String::as_str), name.as_str());

@@ -49,7 +49,7 @@ fn evaluated(model: &str, lift: f64) -> Evaluated {
             let noise = (0..4).map(|k| uniform(9, 4 * i + k)).sum::<f64>() - 2.0;
             let value = (5.5 + side + 2.4 * noise).clamp(1.0, 10.0);
             let value = if model == "cold" { value.round() } else { value };
-            Ok(patarm_reward::model::Reward { value, judgements: Vec::new() })
+            Ok(patarm_reward::model::Reward::of(value))
         })
         .collect();
     let options = PairsOptions {

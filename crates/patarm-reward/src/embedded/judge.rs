@@ -263,6 +263,6 @@ impl EmbeddedJudge<'_> {
             return Err(ItemFault::Unparsed(judgements.len()));
         }
         let value = numbers.iter().sum::<f64>() / numbers.len() as f64;
-        Ok(Reward { value, judgements })
+        Ok(Reward { judgements, ..Reward::of(value) })
     }
 }
