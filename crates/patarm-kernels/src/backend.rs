@@ -7,6 +7,7 @@
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::buffer::Buffer;
+use crate::cpu::Precision;
 use crate::sampling::SamplingOptions;
 
 /// Whether an operation overwrites its output or adds to it.
@@ -138,6 +139,15 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Short name of device and instruction set, such as `cpu-avx512f`.
     fn name(&self) -> String;
 
+    /// Arithmetic of the products with prepared weights.
+    fn precision(&self) -> Precision;
+
+    /// Makes a buffer the weight `[rows, columns]` of linear maps: products with it
+    /// may use lower precision, and the device may keep a form of its own beside
+    /// the values, which it makes anew after they change. Buffers that were not
+    /// prepared are multiplied in `f32`.
+    fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize);
+
     /// A buffer of `len` elements with unspecified contents, reused from the pool
     /// where one fits.
     fn alloc(&self, len: usize) -> Buffer;
@@ -218,11 +228,13 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         d_x: (&mut Buffer, Update),
     );
 
-    /// `d_weight += scale · d_outᵀ · x`.
+    /// `d_weight += scale · d_outᵀ · x`, in the arithmetic of products with `weight`,
+    /// whose values are not read.
     fn linear_backward_weight(
         &self,
         d_out: &Buffer,
         x: &Buffer,
+        weight: &Buffer,
         shape: LinearShape,
         scale: f32,
         d_weight: &mut Buffer,

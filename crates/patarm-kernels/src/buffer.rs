@@ -1,22 +1,56 @@
 //! A flat array of `f32` on a device.
+#![expect(unsafe_code, reason = "cache lines are read as the numbers they hold")]
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// A cache line of numbers: vectors loaded from the start of a buffer never
+/// straddle two lines.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+const LINE: usize = 16;
 
 /// A flat array of `f32`. Dropping it returns its memory to the pool it came
 /// from, because fresh pages cost more than arithmetic.
 #[derive(Debug)]
 pub struct Buffer {
     /// At least `len` elements.
-    data: Vec<f32>,
+    data: Vec<Line>,
     len: usize,
     pool: Option<Arc<Pool>>,
+    weight: Option<Box<PreparedWeight>>,
+}
+
+/// What a device keeps beside the values of a weight matrix `[rows, columns]`.
+#[derive(Debug)]
+pub(crate) struct PreparedWeight {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    /// The device's own form of the values; made at first use.
+    pub(crate) panels: OnceLock<Buffer>,
 }
 
 impl Buffer {
-    /// Wraps host memory without a pool.
+    /// Holds host memory without a pool.
     #[must_use]
-    pub fn from_host(data: Vec<f32>) -> Self {
-        Self { len: data.len(), data, pool: None }
+    pub fn from_host(data: &[f32]) -> Self {
+        let lines = vec![Line([0.0; LINE]); data.len().div_ceil(LINE)];
+        let mut buffer = Self { len: data.len(), data: lines, pool: None, weight: None };
+        buffer.host_mut().copy_from_slice(data);
+        buffer
+    }
+
+    /// Makes the buffer a weight matrix; see
+    /// [`Backend::prepare_weight`](crate::Backend::prepare_weight).
+    pub(crate) fn prepare(&mut self, rows: usize, columns: usize) {
+        assert_eq!(self.len, rows * columns, "a weight matrix has the size of its buffer");
+        self.weight = Some(Box::new(PreparedWeight { rows, columns, panels: OnceLock::new() }));
+    }
+
+    /// What makes the buffer a weight matrix, if it is one.
+    pub(crate) fn weight(&self) -> Option<&PreparedWeight> {
+        self.weight.as_deref()
     }
 
     /// Number of elements.
@@ -34,13 +68,22 @@ impl Buffer {
     /// The elements, where the buffer lives on the host.
     #[must_use]
     pub fn host(&self) -> &[f32] {
-        &self.data[..self.len]
+        let lines = self.data.as_slice();
+        // SAFETY: a line is its numbers and nothing else, and the lines hold at
+        // least `len` of them.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), self.len) }
     }
 
     /// The elements, mutably, where the buffer lives on the host.
     #[must_use]
     pub fn host_mut(&mut self) -> &mut [f32] {
-        &mut self.data[..self.len]
+        if let Some(weight) = &mut self.weight {
+            // The values may change: what was made of them is void.
+            weight.panels.take();
+        }
+        let lines = self.data.as_mut_slice();
+        // SAFETY: as for `host`.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), self.len) }
     }
 }
 
@@ -62,7 +105,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct PoolState {
     /// The most recently returned last.
-    free: Vec<Vec<f32>>,
+    free: Vec<Vec<Line>>,
     free_elements: usize,
     lent_elements: usize,
     most_lent: usize,
@@ -74,14 +117,14 @@ impl Pool {
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let class = size_class(len);
         let found = self.state().take(class);
-        let mut data = found.unwrap_or_else(|| vec![0.0; class]);
+        let mut data = found.unwrap_or_else(|| vec![Line([0.0; LINE]); class / LINE]);
         if cfg!(debug_assertions) {
-            data.fill(f32::NAN);
+            data.fill(Line([f32::NAN; LINE]));
         }
-        Buffer { data, len, pool: Some(Arc::clone(self)) }
+        Buffer { data, len, pool: Some(Arc::clone(self)), weight: None }
     }
 
-    fn put(&self, data: Vec<f32>) {
+    fn put(&self, data: Vec<Line>) {
         self.state().put(data);
     }
 
@@ -92,23 +135,23 @@ impl Pool {
 }
 
 impl PoolState {
-    fn take(&mut self, class: usize) -> Option<Vec<f32>> {
+    fn take(&mut self, class: usize) -> Option<Vec<Line>> {
         self.lent_elements += class;
         self.most_lent = self.most_lent.max(self.lent_elements);
-        let found = self.free.iter().rposition(|data| data.len() == class)?;
+        let found = self.free.iter().rposition(|data| LINE * data.len() == class)?;
         self.free_elements -= class;
         Some(self.free.remove(found))
     }
 
     /// Keeps the array, and lets go of those unused for longest: free memory is
     /// never more than was ever in use at once.
-    fn put(&mut self, data: Vec<f32>) {
-        self.lent_elements = self.lent_elements.saturating_sub(data.len());
-        self.free_elements += data.len();
+    fn put(&mut self, data: Vec<Line>) {
+        self.lent_elements = self.lent_elements.saturating_sub(LINE * data.len());
+        self.free_elements += LINE * data.len();
         self.free.push(data);
         let mut excess = 0;
         while self.free_elements > self.most_lent && excess < self.free.len() {
-            self.free_elements -= self.free[excess].len();
+            self.free_elements -= LINE * self.free[excess].len();
             excess += 1;
         }
         self.free.drain(..excess);
@@ -116,10 +159,10 @@ impl PoolState {
 }
 
 /// Sizes are rounded up to eighths of a power of two, so that nearly equal
-/// requests share memory.
+/// requests share memory, and to whole lines.
 fn size_class(len: usize) -> usize {
     let len = len.max(64);
-    let step = len.next_power_of_two() / 16;
+    let step = (len.next_power_of_two() / 16).max(LINE);
     len.div_ceil(step) * step
 }
 
@@ -132,7 +175,10 @@ mod tests {
         for len in (0..5000).chain([1 << 20, (1 << 20) + 1, 12_345_678]) {
             let class = size_class(len);
             assert_eq!(size_class(class), class, "{len}");
-            assert!(class >= len && class <= len.max(64) + len.max(64) / 8 + 1, "{len}: {class}");
+            assert!(
+                class >= len && class <= len.max(64) + len.max(64) / 8 + LINE,
+                "{len}: {class}"
+            );
         }
     }
 
@@ -156,14 +202,14 @@ mod tests {
             drop(pool.take(len));
             let state = pool.state();
             assert!(state.free_elements <= state.most_lent);
-            let sum: usize = state.free.iter().map(Vec::len).sum();
+            let sum: usize = state.free.iter().map(|data| LINE * data.len()).sum();
             assert_eq!(sum, state.free_elements);
         }
     }
 
     #[test]
     fn host_memory_needs_no_pool() {
-        let mut buffer = Buffer::from_host(vec![1.0, 2.0]);
+        let mut buffer = Buffer::from_host(&[1.0, 2.0]);
         buffer.host_mut()[0] = 3.0;
         assert_eq!(buffer.host(), [3.0, 2.0]);
     }

@@ -1,14 +1,16 @@
 //! The CPU backend: every core, the widest vector instructions present.
 //!
-//! Results do not depend on the number of threads. The two constructors differ
-//! in the elementwise kernels they pick; products use the same library in both.
+//! Results do not depend on the number of threads. [`CpuOptions`] choose the
+//! instructions and the arithmetic; products in `f32` use the same library on all.
 
 mod adamw;
 mod attention;
+mod bf16;
 mod elementwise;
 mod linear;
 mod math;
 mod norm;
+mod options;
 mod rope;
 mod rows;
 mod sampler;
@@ -26,7 +28,9 @@ use crate::backend::{
 };
 use crate::buffer::{Buffer, Pool};
 use crate::sampling::SamplingOptions;
-use linear::{LinearMap, Matrix, Product};
+use bf16::Multiplier;
+use linear::{LinearMap, Matrix, Product, Weight};
+pub use options::{CpuOptions, Instructions, Precision};
 use simd::Isa;
 use threads::Threads;
 
@@ -35,31 +39,68 @@ use threads::Threads;
 pub struct Cpu {
     threads: Threads,
     isa: Isa,
+    multiplier: Multiplier,
+    precision: Precision,
     memory: Arc<Pool>,
     rotations: rope::RotationTables,
 }
 
 impl Cpu {
-    /// A backend on `threads` threads; 0 stands for one per core.
+    /// A backend in single precision on `threads` threads (0 stands for one per
+    /// core) and the fastest instructions.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self::with_isa(threads, Isa::detect())
+        Self::with_kernels(threads, (Isa::detect(), Multiplier::detect()), Precision::F32)
     }
 
-    /// A backend whose elementwise kernels use no instructions beyond the
-    /// baseline, for comparison.
+    /// A backend in single precision whose own kernels use no instructions beyond
+    /// the baseline, for comparison.
     #[must_use]
     pub fn portable(threads: usize) -> Self {
-        Self::with_isa(threads, Isa::Portable)
+        Self::with_kernels(threads, (Isa::Portable, Multiplier::Widened), Precision::F32)
     }
 
-    fn with_isa(threads: usize, isa: Isa) -> Self {
+    /// A backend as asked for; `None` where the processor lacks the instructions.
+    #[must_use]
+    pub fn with_options(options: &CpuOptions) -> Option<Self> {
+        let kernels = options.instructions.resolve()?;
+        Some(Self::with_kernels(options.threads, kernels, options.precision))
+    }
+
+    fn with_kernels(
+        threads: usize,
+        (isa, multiplier): (Isa, Multiplier),
+        precision: Precision,
+    ) -> Self {
         Self {
             threads: Threads::new(threads),
             isa,
+            multiplier,
+            precision,
             memory: Arc::default(),
             rotations: rope::RotationTables::default(),
         }
+    }
+
+    /// Arithmetic of products with a buffer.
+    fn precision_with(&self, weight: &Buffer) -> Precision {
+        match weight.weight() {
+            Some(_) => self.precision,
+            None => Precision::F32,
+        }
+    }
+
+    /// The weight `[rows, columns]` in a buffer, with its panels where products
+    /// with it are in bfloat16.
+    fn weight<'a>(&self, weight: &'a Buffer, rows: usize, columns: usize) -> Weight<'a> {
+        let values = weight.host();
+        let panels =
+            weight.weight().filter(|_| self.precision == Precision::Bf16).map(|prepared| {
+                let same = (prepared.rows, prepared.columns) == (rows, columns);
+                assert!(same, "a weight keeps the shape it was prepared with");
+                prepared.panels.get_or_init(|| bf16::pack_weight(self, values, columns))
+            });
+        Weight { values, panels }
     }
 }
 
@@ -74,7 +115,19 @@ fn check_ids(ids: &[u32], table: &Buffer, dim: usize, what: &str) {
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        format!("cpu-{}", self.isa.name())
+        let instructions = match self.precision {
+            Precision::F32 => self.isa.name(),
+            Precision::Bf16 => self.multiplier.name(self.isa),
+        };
+        format!("cpu-{instructions}")
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
+        weight.prepare(rows, columns);
     }
 
     fn alloc(&self, len: usize) -> Buffer {
@@ -180,7 +233,8 @@ impl Backend for Cpu {
             }
             None => update,
         };
-        let map = LinearMap { x: x.host(), weight: weight.host(), shape, scale };
+        let weight = self.weight(weight, shape.output, shape.input);
+        let map = LinearMap { x: x.host(), weight, shape, scale };
         map.compute(self, out, update);
     }
 
@@ -200,13 +254,14 @@ impl Backend for Cpu {
             scale,
             update,
         };
-        product.compute(&self.threads, d_x.host_mut());
+        product.compute(self, self.precision_with(weight), d_x.host_mut());
     }
 
     fn linear_backward_weight(
         &self,
         d_out: &Buffer,
         x: &Buffer,
+        weight: &Buffer,
         shape: LinearShape,
         scale: f32,
         d_weight: &mut Buffer,
@@ -219,7 +274,7 @@ impl Backend for Cpu {
             scale,
             update: Update::Add,
         };
-        product.compute(&self.threads, d_weight.host_mut());
+        product.compute(self, self.precision_with(weight), d_weight.host_mut());
     }
 
     fn bias_backward(&self, d_out: &Buffer, tokens: usize, d_bias: &mut Buffer) {
@@ -317,7 +372,8 @@ impl Backend for Cpu {
         chosen: &ChosenTokens,
         shape: StatisticsShape,
     ) -> TokenStatistics {
-        let (hidden, weight) = (hidden.host(), weight.host());
+        let weight = self.weight(weight, shape.vocab, shape.dim);
+        let hidden = hidden.host();
         let operands = statistics::Operands { hidden, weight, chosen, shape };
         operands.check();
         statistics::forward(self, operands)
@@ -334,7 +390,8 @@ impl Backend for Cpu {
         d_hidden: &mut Buffer,
         d_weight: Option<&mut Buffer>,
     ) {
-        let (hidden, weight) = (hidden.host(), weight.host());
+        let weight = self.weight(weight, shape.vocab, shape.dim);
+        let hidden = hidden.host();
         let operands = statistics::Operands { hidden, weight, chosen, shape };
         operands.check();
         check(d_hidden, hidden.len(), "token_statistics_backward: d_hidden");
@@ -344,7 +401,7 @@ impl Backend for Cpu {
             check(entropy, shape.rows, "token_statistics_backward: entropy");
         }
         let d_weight = d_weight.map(|d_weight| {
-            check(d_weight, weight.len(), "token_statistics_backward: d_weight");
+            check(d_weight, weight.values.len(), "token_statistics_backward: d_weight");
             d_weight.host_mut()
         });
         let d_hidden = d_hidden.host_mut();
@@ -367,7 +424,8 @@ impl Backend for Cpu {
         assert_eq!(options.len(), shape.rows, "sample: options");
         assert!((1..=1 << 24).contains(&shape.vocab), "sample: an id is exact in f32");
         let (ids, logprobs) = (ids.host_mut(), logprobs.host_mut());
-        sampler::sample(self, (hidden.host(), weight.host()), shape, options, ids, logprobs);
+        let weight = self.weight(weight, shape.vocab, shape.dim);
+        sampler::sample(self, (hidden.host(), weight), shape, options, ids, logprobs);
     }
 
     fn add_sum_of_squares(&self, x: &Buffer, accumulator: &mut Buffer) {

@@ -31,5 +31,5 @@ pub use backend::{
     StatisticsShape, TokenStatistics, Update,
 };
 pub use buffer::Buffer;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, CpuOptions, Instructions, Precision};
 pub use sampling::{SampledToken, SamplingOptions};

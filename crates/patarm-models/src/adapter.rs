@@ -107,7 +107,7 @@ impl Decoder {
                 backend.copy(base, 0, &mut merged, 0, base.len());
                 let (a, b) = (self.parameters.value(side.a), self.parameters.value(side.b));
                 backend.linear_backward_input(b, a, shape, side.scale, (&mut merged, Update::Add));
-                self.parameters.get_mut(linear.weight).value = merged;
+                self.parameters.replace(backend.as_ref(), linear.weight, merged);
                 for id in [side.a, side.b] {
                     self.parameters.get_mut(id).trainable = false;
                 }

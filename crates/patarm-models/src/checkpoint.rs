@@ -161,7 +161,8 @@ fn load_into(
             return Err(Error::at(path, kind));
         }
         let values = file.read(&entry.name)?;
-        decoder.parameters.get_mut(id).value = decoder.backend.upload(&values);
+        let value = decoder.backend.upload(&values);
+        decoder.parameters.replace(decoder.backend.as_ref(), id, value);
     }
     Ok(())
 }

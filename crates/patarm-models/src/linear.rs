@@ -102,7 +102,8 @@ impl Linear {
             (d_x, update),
         );
         if let Some(d_weight) = gradients.get_mut(self.weight) {
-            backend.linear_backward_weight(d_out, x, shape, 1.0, d_weight);
+            let weight = parameters.value(self.weight);
+            backend.linear_backward_weight(d_out, x, weight, shape, 1.0, d_weight);
         }
         if let Some(d_bias) = self.bias.and_then(|id| gradients.get_mut(id)) {
             backend.bias_backward(d_out, tokens, d_bias);
@@ -120,10 +121,12 @@ impl Linear {
                 (&mut d_inner, Update::Set),
             );
             if let Some(d_b) = gradients.get_mut(side.b) {
-                backend.linear_backward_weight(d_out, &inner, up, side.scale, d_b);
+                let b = parameters.value(side.b);
+                backend.linear_backward_weight(d_out, &inner, b, up, side.scale, d_b);
             }
             if let Some(d_a) = gradients.get_mut(side.a) {
-                backend.linear_backward_weight(&d_inner, x, down, 1.0, d_a);
+                let a = parameters.value(side.a);
+                backend.linear_backward_weight(&d_inner, x, a, down, 1.0, d_a);
             }
             backend.linear_backward_input(
                 &d_inner,

@@ -76,7 +76,11 @@ impl Decoder {
             true => embedding,
             false => builder.add("lm_head.weight", &[shape.vocab, shape.hidden])?,
         };
-        let parameters = builder.parameters;
+        let mut parameters = builder.parameters;
+        let linears = blocks.iter().flat_map(Block::linears).map(|(_, linear)| linear.weight);
+        for id in linears.chain([output]) {
+            parameters.prepare_weight(backend.as_ref(), id);
+        }
         Ok(Self { backend, shape, parameters, embedding, blocks, final_norm, output })
     }
 }

@@ -29,6 +29,8 @@ pub struct Parameter {
     pub trainable: bool,
     /// Whether AdamW decays it: matrices yes, norms and biases no.
     pub decays: bool,
+    /// Whether it was prepared as the weight of linear maps.
+    is_weight: bool,
 }
 
 /// All parameters of a model, in a fixed order.
@@ -56,6 +58,7 @@ impl ParameterSet {
             value,
             trainable: true,
             decays,
+            is_weight: false,
         });
         id
     }
@@ -70,6 +73,31 @@ impl ParameterSet {
     #[must_use]
     pub fn get_mut(&mut self, id: ParameterId) -> &mut Parameter {
         &mut self.entries[id.0]
+    }
+
+    /// Makes a matrix the weight of linear maps on a device
+    /// ([`Backend::prepare_weight`]); adapters, norms and heads are not.
+    ///
+    /// # Panics
+    /// When the parameter is not a matrix.
+    pub fn prepare_weight(&mut self, backend: &dyn Backend, id: ParameterId) {
+        let entry = &mut self.entries[id.0];
+        assert_eq!(entry.shape.len(), 2, "{} is a matrix", entry.name);
+        backend.prepare_weight(&mut entry.value, entry.shape[0], entry.shape[1]);
+        entry.is_weight = true;
+    }
+
+    /// Puts another value of the same size in place of a parameter's.
+    ///
+    /// # Panics
+    /// When the size differs.
+    pub fn replace(&mut self, backend: &dyn Backend, id: ParameterId, value: Buffer) {
+        let entry = &mut self.entries[id.0];
+        assert_eq!(value.len(), entry.value.len(), "size of {}", entry.name);
+        entry.value = value;
+        if entry.is_weight {
+            self.prepare_weight(backend, id);
+        }
     }
 
     /// The value of an id.

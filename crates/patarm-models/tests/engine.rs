@@ -7,7 +7,7 @@ use patarm_models::{
     Decoder, Engine, EngineLimits, Forest, ForwardOptions, Generation, GenerationRequest,
     StopReason, TargetRows,
 };
-use support::tiny;
+use support::{tiny, tiny_in_both};
 
 fn request(prompt: &[&[u32]], sequence: u64) -> GenerationRequest {
     GenerationRequest {
@@ -56,8 +56,9 @@ fn several() -> Vec<GenerationRequest> {
 
 #[test]
 fn a_generation_does_not_depend_on_what_runs_beside_it() {
-    for name in ["tiny-llama", "tiny-qwen2", "tiny-qwen3"] {
-        let decoder = tiny(name);
+    let names = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"];
+    for decoder in names.into_iter().flat_map(tiny_in_both) {
+        let name = decoder.backend.name();
         let together = run(&decoder, several(), roomy());
         let tight = EngineLimits { slots: 60, max_active: 2, prefill_tokens: 8 };
         let squeezed = run(&decoder, several(), tight);
@@ -72,17 +73,18 @@ fn a_generation_does_not_depend_on_what_runs_beside_it() {
 
 #[test]
 fn rollout_log_probabilities_equal_the_training_forward_bit_for_bit() {
-    let decoder = tiny("tiny-llama");
-    for (request, generation) in several().into_iter().zip(run(&decoder, several(), roomy())) {
-        let prompt: Vec<u32> = request.prompt.concat();
-        let mut forest = Forest::new();
-        let root = forest.add(None, &prompt);
-        let leaf = forest.add(Some(root), &generation.tokens);
-        let mut targets = TargetRows::new();
-        targets.push_segment(&forest, leaf, 0);
-        let saved = decoder.forward(&forest, &ForwardOptions::default()).expect("forward");
-        let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
-        assert_eq!(statistics.logprobs, generation.logprobs);
+    for decoder in tiny_in_both("tiny-llama") {
+        for (request, generation) in several().into_iter().zip(run(&decoder, several(), roomy())) {
+            let prompt: Vec<u32> = request.prompt.concat();
+            let mut forest = Forest::new();
+            let root = forest.add(None, &prompt);
+            let leaf = forest.add(Some(root), &generation.tokens);
+            let mut targets = TargetRows::new();
+            targets.push_segment(&forest, leaf, 0);
+            let saved = decoder.forward(&forest, &ForwardOptions::default()).expect("forward");
+            let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
+            assert_eq!(statistics.logprobs, generation.logprobs, "{}", decoder.backend.name());
+        }
     }
 }
 

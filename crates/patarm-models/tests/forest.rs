@@ -7,7 +7,7 @@ use patarm_models::kernels::{Backend, Cpu};
 use patarm_models::targets::Target;
 use patarm_models::{Decoder, Forest, ForwardOptions, SegmentId, TargetRows};
 use std::sync::Arc;
-use support::{loss_and_gradients, relative_error, testdata, tiny};
+use support::{bf16, loss_and_gradients, relative_error, testdata, tiny, tiny_in_both};
 
 const MODELS: [&str; 3] = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"];
 
@@ -72,19 +72,22 @@ fn leaf_values(decoder: &Decoder) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
 
 #[test]
 fn values_in_a_tree_equal_values_in_rows_bit_for_bit() {
-    for name in MODELS {
-        let (in_tree, in_rows) = leaf_values(&tiny(name));
-        assert_eq!(in_tree, in_rows, "{name}");
+    for decoder in MODELS.into_iter().flat_map(tiny_in_both) {
+        let (in_tree, in_rows) = leaf_values(&decoder);
+        assert_eq!(in_tree, in_rows, "{}", decoder.backend.name());
     }
 }
 
 #[test]
 fn values_do_not_depend_on_threads() {
-    let load = |threads| {
-        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(threads));
+    let load = |backend: Arc<dyn Backend>| {
         Decoder::load(backend, &testdata("models/tiny-qwen2")).expect("loads")
     };
-    assert_eq!(leaf_values(&load(1)), leaf_values(&load(2)));
+    let single = [1, 2].map(|threads| leaf_values(&load(Arc::new(Cpu::new(threads)))));
+    assert_eq!(single[0], single[1]);
+    let bf16 = [1, 2].map(|threads| leaf_values(&load(bf16(threads))));
+    assert_eq!(bf16[0], bf16[1]);
+    assert_ne!(single[0], bf16[0]);
 }
 
 #[test]
@@ -145,6 +148,29 @@ fn the_gradient_of_a_branching_loss_matches_finite_differences() {
         let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
         let error = (slope - norm * norm).abs() / (norm * norm);
         assert!(error < 2e-2, "{name}: slope {slope}, gradient {}", norm * norm);
+    }
+}
+
+#[test]
+fn gradients_in_bfloat16_are_close_to_those_in_single_precision() {
+    for name in MODELS {
+        let (forest, ids) = build(&tree());
+        let mut targets = TargetRows::new();
+        for leaf in LEAVES {
+            targets.push_segment(&forest, ids[leaf], 0);
+        }
+        let weights: Vec<f32> = (0..targets.len()).map(|n| 0.01 * (n as f32 - 20.0)).collect();
+        let options = ForwardOptions::default();
+        let [single, bf16] = tiny_in_both(name);
+        let (loss, expected) = loss_and_gradients(&single, &forest, &targets, &weights, &options);
+        let (found_loss, found) = loss_and_gradients(&bf16, &forest, &targets, &weights, &options);
+        assert!((loss - found_loss).abs() < 2e-2 * loss.abs().max(1.0), "{loss} {found_loss}");
+        for (id, parameter) in single.parameters.iter() {
+            let (a, b) = (found.get(id).expect("gradient"), expected.get(id).expect("gradient"));
+            let error = relative_error(a.host(), b.host());
+            // Eight bits of mantissa through two blocks and back.
+            assert!(error <= 4e-2, "{name}: {} differs by {error:e}", parameter.name);
+        }
     }
 }
 

@@ -45,6 +45,12 @@ pub struct RunInfo {
     pub model_sha256: Option<String>,
     /// SHA-256 of the training comparisons.
     pub data_sha256: String,
+    /// Device and instruction set.
+    #[serde(default)]
+    pub device: String,
+    /// Arithmetic of products with weights: `f32` or `bf16`.
+    #[serde(default)]
+    pub precision: String,
     /// Training pairs after filtering.
     pub num_pairs: usize,
     /// Held-out pairs.

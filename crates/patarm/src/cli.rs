@@ -22,8 +22,8 @@ pub(crate) struct Global {
     /// Where to compute; this build knows the CPU.
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub(crate) device: Device,
-    /// Arithmetic; f32 is the reference.
-    #[arg(long, global = true, value_enum, default_value = "f32")]
+    /// Arithmetic of products with weights; f32 is the reference.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
     pub(crate) precision: Precision,
     /// Threads; 0 = all cores.
     #[arg(long, global = true, default_value_t = 0)]
@@ -42,11 +42,15 @@ pub(crate) enum Device {
     Cpu,
 }
 
-/// Arithmetic of forward and backward.
+/// Arithmetic of products with weights; everything else is in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
+    /// bf16 where the processor has AVX512-BF16, else f32; `model logprobs` takes f32.
+    Auto,
     /// Single precision.
     F32,
+    /// Operands rounded to bfloat16, sums in single precision.
+    Bf16,
 }
 
 /// What to do.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use patarm_files::{ModelFiles, open_model};
-use patarm_models::kernels::{Backend, Cpu};
+use patarm_models::kernels::{Backend, Cpu, CpuOptions, Precision};
 use patarm_models::{Decoder, checkpoint};
 use patarm_text::tokenizer::Tokenizer;
 
-use crate::cli::Global;
+use crate::cli::{self, Global};
 use crate::exit::{Code, failure};
 use crate::pull;
 
@@ -43,7 +43,23 @@ pub(crate) struct Loaded {
 
 /// The device the global options ask for.
 pub(crate) fn backend(global: &Global) -> Arc<dyn Backend> {
-    Arc::new(Cpu::new(global.threads))
+    let precision = match global.precision {
+        cli::Precision::Auto => Precision::detect(),
+        cli::Precision::F32 => Precision::F32,
+        cli::Precision::Bf16 => Precision::Bf16,
+    };
+    let options = CpuOptions { threads: global.threads, precision, ..CpuOptions::default() };
+    // The detected instructions are always present.
+    Arc::new(Cpu::with_options(&options).unwrap_or_else(|| Cpu::new(global.threads)))
+}
+
+/// The global options of a command that is the reference unless told otherwise.
+pub(crate) fn reference(global: &Global) -> Global {
+    let precision = match global.precision {
+        cli::Precision::Auto => cli::Precision::F32,
+        chosen => chosen,
+    };
+    Global { precision, ..global.clone() }
 }
 
 /// Finds a model by name, path, adapter folder or run directory; pulls named ones.

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use patarm_eval::pairs::PairsEvaluator;
 use patarm_files::ModelFiles;
 use patarm_models::Decoder;
+use patarm_models::kernels::Backend;
 use patarm_reward::cold_start::{self, ColdStartRecord};
 use patarm_reward::embedded::{EmbeddedJudge, JudgeSettings, JudgeText, ReadOut};
 use patarm_reward::model::Evaluator;
@@ -98,7 +99,7 @@ pub(crate) fn run(
         prepared;
     let pairs = encode_pairs(&train, &text)?;
     let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
-    let mut info = run_info(&recipe, &located, (&train, &held_out))?;
+    let mut info = run_info(&recipe, &located, decoder.backend.as_ref(), (&train, &held_out))?;
     run.write_info(&info)?;
     let evaluator = held_out_evaluator(&recipe, &held_out)?;
     let companions =
@@ -273,6 +274,7 @@ pub(crate) fn pairs_options(seed: u64) -> patarm_eval::pairs::PairsOptions {
 fn run_info(
     recipe: &Recipe,
     located: &Located,
+    backend: &dyn Backend,
     (train, held_out): (&[Comparison], &[Comparison]),
 ) -> anyhow::Result<RunInfo> {
     Ok(RunInfo {
@@ -282,6 +284,8 @@ fn run_info(
         seed: recipe.seed,
         model_sha256: located.sha256.clone(),
         data_sha256: pull::sha256_of_bytes(&serde_json::to_vec(train)?),
+        device: backend.name(),
+        precision: backend.precision().name().into(),
         num_pairs: train.len(),
         num_held_out: held_out.len(),
         state: RunState::Running,

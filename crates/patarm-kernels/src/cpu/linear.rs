@@ -8,12 +8,16 @@
 //! (both avoided by adding rows of zeros).
 #![expect(unsafe_code, reason = "the library's entry point takes pointers")]
 
+use std::ops::Range;
+
 use gemm_common::Parallelism;
 
-use super::Cpu;
+use super::bf16::{self, Right, Source};
 use super::simd::{Kernel, LANES, Simd};
 use super::threads::Threads;
+use super::{Cpu, Precision};
 use crate::backend::{LinearShape, Update};
+use crate::buffer::Buffer;
 
 /// Longest stretch of the inner dimension given to the library at once; it sums
 /// stretches up to this length in one go on every processor.
@@ -47,6 +51,14 @@ impl<'a> Matrix<'a> {
         Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
+    /// As rows of an operand in bfloat16.
+    fn source(self) -> Source<'a> {
+        match self.column_stride {
+            1 => Source::Across { data: self.data, stride: self.row_stride },
+            stride => Source::Along { data: self.data, stride },
+        }
+    }
+
     fn columns_from(self, column: usize) -> Self {
         Self { data: &self.data[column * self.column_stride..], ..self }
     }
@@ -69,7 +81,26 @@ pub(crate) struct Product<'a> {
 impl Product<'_> {
     /// Computes the product into rows of width `n`. The result does not depend
     /// on the number of threads.
-    pub(crate) fn compute(self, threads: &Threads, out: &mut [f32]) {
+    pub(crate) fn compute(self, cpu: &Cpu, precision: Precision, out: &mut [f32]) {
+        match precision {
+            Precision::F32 => self.single(&cpu.threads, out),
+            Precision::Bf16 => self.bf16(cpu, out),
+        }
+    }
+
+    fn bf16(self, cpu: &Cpu, out: &mut [f32]) {
+        let right = self.right.transposed().source();
+        let product = bf16::Product {
+            size: self.size,
+            left: self.left.source(),
+            right: Right::Values(right),
+            scale: self.scale,
+            update: self.update,
+        };
+        product.compute_in_parts(cpu, right, out);
+    }
+
+    fn single(self, threads: &Threads, out: &mut [f32]) {
         let [m, n, k] = self.size;
         if m == 0 || n == 0 {
             return;
@@ -122,11 +153,28 @@ impl Product<'_> {
     }
 }
 
+/// The weight of a linear map, `[output, input]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Weight<'a> {
+    pub(crate) values: &'a [f32],
+    /// Its packed form, where products with it are in bfloat16.
+    pub(crate) panels: Option<&'a Buffer>,
+}
+
+impl Weight<'_> {
+    pub(crate) fn precision(&self) -> Precision {
+        match self.panels {
+            Some(_) => Precision::Bf16,
+            None => Precision::F32,
+        }
+    }
+}
+
 /// Operands of `out (+)= scale · x · weightᵀ`.
 #[derive(Clone, Copy)]
 pub(crate) struct LinearMap<'a> {
     pub(crate) x: &'a [f32],
-    pub(crate) weight: &'a [f32],
+    pub(crate) weight: Weight<'a>,
     pub(crate) shape: LinearShape,
     pub(crate) scale: f32,
 }
@@ -139,7 +187,10 @@ impl LinearMap<'_> {
             return;
         }
         let out = &mut out[..tokens * output];
-        if input <= 2 {
+        if let Some(panels) = self.weight.panels {
+            let whole = 0..output;
+            self.columns(cpu, (panels, whole), out, update);
+        } else if input <= 2 {
             self.thin(cpu, out, update);
         } else if output <= NARROW_OUTPUT {
             self.narrow(cpu, out, update);
@@ -152,12 +203,31 @@ impl LinearMap<'_> {
         }
     }
 
+    /// The outputs of some rows of the packed weight.
+    pub(crate) fn columns(
+        self,
+        cpu: &Cpu,
+        (panels, columns): (&Buffer, Range<usize>),
+        out: &mut [f32],
+        update: Update,
+    ) {
+        let LinearShape { tokens, input, .. } = self.shape;
+        let product = bf16::Product {
+            size: [tokens, columns.len(), input],
+            left: Source::Across { data: self.x, stride: input },
+            right: Right::Panels(bf16::panels_from(panels, columns.start, input)),
+            scale: self.scale,
+            update,
+        };
+        product.compute(cpu, out);
+    }
+
     fn left(&self) -> (Matrix<'_>, usize) {
         (Matrix::rows(self.x, self.shape.input), self.shape.tokens)
     }
 
     fn right(&self) -> (Matrix<'_>, usize) {
-        (Matrix::rows(self.weight, self.shape.input), self.shape.output)
+        (Matrix::rows(self.weight.values, self.shape.input), self.shape.output)
     }
 
     /// With the roles of rows and columns exchanged: the library copies its left
@@ -190,7 +260,7 @@ impl LinearMap<'_> {
                 scale: self.scale,
                 update: if start == 0 { update } else { Update::Add },
             };
-            product.compute(threads, out);
+            product.single(threads, out);
         }
     }
 
@@ -218,7 +288,7 @@ impl LinearMap<'_> {
             for (r, row) in rows.chunks_exact_mut(output).enumerate() {
                 let x = &self.x[(n * ROWS + r) * input..][..input];
                 for (o, out) in row.iter_mut().enumerate() {
-                    let weight = &self.weight[o * input..][..input];
+                    let weight = &self.weight.values[o * input..][..input];
                     let sum: f32 = x.iter().zip(weight).map(|(x, w)| x * w).sum();
                     write(out, self.scale * sum, update);
                 }
@@ -233,7 +303,7 @@ impl LinearMap<'_> {
             for (r, row) in rows.chunks_exact_mut(output).enumerate() {
                 let x = &self.x[(n * ROWS + r) * input..][..input];
                 for (o, out) in row.iter_mut().enumerate() {
-                    let weight = &self.weight[o * input..][..input];
+                    let weight = &self.weight.values[o * input..][..input];
                     write(out, self.scale * cpu.isa.run(Dot { a: x, b: weight }), update);
                 }
             }

@@ -5,7 +5,7 @@
 //! and what is left is drawn from in proportion. Equal logits are ordered by id.
 
 use super::Cpu;
-use super::linear::LinearMap;
+use super::linear::{LinearMap, Weight};
 use super::math::exp;
 use super::simd::{Isa, Kernel, LANES, Simd};
 use super::statistics::{AddTile, RowState, tiles};
@@ -22,7 +22,7 @@ const FIRST_CANDIDATES: usize = 256;
 
 pub(crate) fn sample(
     cpu: &Cpu,
-    (hidden, weight): (&[f32], &[f32]),
+    (hidden, weight): (&[f32], Weight<'_>),
     shape: StatisticsShape,
     options: &[SamplingOptions],
     ids: &mut [f32],

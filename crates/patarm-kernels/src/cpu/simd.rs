@@ -43,8 +43,24 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `2ⁿ` for lanes that hold `n + 1.5 · 2²³` exactly, `-126 <= n <= 128`
     /// (128 gives infinity).
     fn power_of_two(self, shifted: Self::V) -> Self::V;
+    /// Rounds to the nearest bfloat16, ties to even; a NaN stays one.
+    fn round_bf16(self, a: Self::V) -> Self::V;
+    /// Two bfloat16 lanes in the bits of one: `low` below `high`, both rounded.
+    fn pair(self, low: Self::V, high: Self::V) -> Self::V;
+    /// The lower number of every pair.
+    fn low_of_pair(self, pair: Self::V) -> Self::V;
+    /// The upper number of every pair.
+    fn high_of_pair(self, pair: Self::V) -> Self::V;
     /// Writes the transpose of eight rows of eight into one half of the lanes.
     fn transpose_8x8(self, rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half);
+
+    /// `c + Σ a b` over the two numbers of every pair, the upper product first.
+    /// Products of bfloat16 are exact, so that fused or not makes no difference.
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let sum = self.mul_add(self.high_of_pair(a), self.high_of_pair(b), c);
+        self.mul_add(self.low_of_pair(a), self.low_of_pair(b), sum)
+    }
 
     /// Sum of the lanes: halves are added until one is left.
     #[inline(always)]
@@ -163,6 +179,14 @@ impl Isa {
     }
 }
 
+/// The nearest bfloat16, ties to even.
+#[inline(always)]
+pub(crate) fn round_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    if x.is_nan() { f32::NAN } else { f32::from_bits(rounded) }
+}
+
 /// Plain arrays, for any processor; the compiler vectorises what it can.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;
@@ -210,6 +234,11 @@ impl Simd for Portable {
     lane_by_lane!(power_of_two(shifted) => {
         f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
     });
+
+    lane_by_lane!(round_bf16(a) => round_bf16(a));
+    lane_by_lane!(pair(low, high) => f32::from_bits(low.to_bits() >> 16 | high.to_bits()));
+    lane_by_lane!(low_of_pair(pair) => f32::from_bits(pair.to_bits() << 16));
+    lane_by_lane!(high_of_pair(pair) => f32::from_bits(pair.to_bits() & 0xffff_0000));
 
     #[inline(always)]
     fn transpose_8x8(self, rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half) {

@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::Cpu;
-use super::linear::{LinearMap, Matrix, Product};
+use super::bf16::PANEL;
+use super::linear::{LinearMap, Matrix, Product, Weight};
 use super::math::exp;
 use super::simd::{Kernel, LANES, Simd};
 use crate::backend::{
@@ -13,8 +14,9 @@ use crate::backend::{
 
 /// Rows whose logits exist at one time.
 const ROWS: usize = 256;
-/// Columns whose logits exist at one time.
-const TILE: usize = 4096;
+/// Columns whose logits exist at one time;
+/// whole panels of a packed weight.
+const TILE: usize = 96 * PANEL;
 /// A last tile narrower than this is joined to the one before it, so that every
 /// tile takes the same path through the product.
 const NARROW: usize = 64;
@@ -112,7 +114,7 @@ impl Kernel for AddTile<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<'a> {
     pub(crate) hidden: &'a [f32],
-    pub(crate) weight: &'a [f32],
+    pub(crate) weight: Weight<'a>,
     pub(crate) chosen: &'a ChosenTokens,
     pub(crate) shape: StatisticsShape,
 }
@@ -123,7 +125,7 @@ impl<'a> Operands<'a> {
     pub(crate) fn check(&self) {
         let StatisticsShape { rows, dim, vocab, temperature } = self.shape;
         assert_eq!(self.hidden.len(), rows * dim, "token statistics: hidden");
-        assert_eq!(self.weight.len(), vocab * dim, "token statistics: weight");
+        assert_eq!(self.weight.values.len(), vocab * dim, "token statistics: weight");
         assert!(temperature > 0.0, "token statistics: temperature");
         let ChosenTokens { offsets, ids } = self.chosen;
         assert_eq!(offsets.len(), rows + 1, "token statistics: offsets");
@@ -146,11 +148,14 @@ impl<'a> Operands<'a> {
         let dim = self.shape.dim;
         let map = LinearMap {
             x: self.hidden_rows(rows),
-            weight: self.weight_rows(columns),
+            weight: Weight { values: self.weight_rows(columns), panels: None },
             shape: LinearShape { tokens: rows.len(), input: dim, output: columns.len() },
             scale: 1.0,
         };
-        map.compute(cpu, out, Update::Set);
+        match self.weight.panels {
+            Some(panels) => map.columns(cpu, (panels, columns.clone()), out, Update::Set),
+            None => map.compute(cpu, out, Update::Set),
+        }
     }
 
     fn hidden_rows(&self, rows: &Range<usize>) -> &'a [f32] {
@@ -158,7 +163,7 @@ impl<'a> Operands<'a> {
     }
 
     fn weight_rows(&self, columns: &Range<usize>) -> &'a [f32] {
-        &self.weight[columns.start * self.shape.dim..columns.end * self.shape.dim]
+        &self.weight.values[columns.start * self.shape.dim..columns.end * self.shape.dim]
     }
 
     /// `(index into the chosen ids, offset into the tile's logits)` for every chosen
@@ -232,6 +237,7 @@ pub(crate) fn backward(
     mut d_weight: Option<&mut [f32]>,
 ) {
     let dim = operands.shape.dim;
+    let precision = operands.weight.precision();
     let mut logits = cpu.memory.take(operands.buffer_len());
     for rows in operands.chunks() {
         for columns in tiles(operands.shape.vocab) {
@@ -251,7 +257,7 @@ pub(crate) fn backward(
                 scale: 1.0,
                 update: if columns.start == 0 { Update::Set } else { Update::Add },
             };
-            into_hidden.compute(&cpu.threads, &mut d_hidden[rows.start * dim..]);
+            into_hidden.compute(cpu, precision, &mut d_hidden[rows.start * dim..]);
             if let Some(d_weight) = d_weight.as_deref_mut() {
                 let into_weight = Product {
                     size: [width, dim, rows.len()],
@@ -260,7 +266,7 @@ pub(crate) fn backward(
                     scale: 1.0,
                     update: Update::Add,
                 };
-                into_weight.compute(&cpu.threads, &mut d_weight[columns.start * dim..]);
+                into_weight.compute(cpu, precision, &mut d_weight[columns.start * dim..]);
             }
         }
     }

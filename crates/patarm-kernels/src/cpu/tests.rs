@@ -2,6 +2,7 @@
 //! finite differences, and the promises about bits.
 
 mod attention;
+mod bf16;
 mod linear;
 mod simple;
 mod statistics;
@@ -67,4 +68,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn a_backend_says_what_it_runs_on() {
     assert!(Cpu::new(1).name().starts_with("cpu-"));
     assert_eq!(Cpu::portable(1).name(), "cpu-portable");
+    let bf16 = CpuOptions {
+        instructions: Instructions::Portable,
+        precision: Precision::Bf16,
+        ..CpuOptions::default()
+    };
+    let name = Cpu::with_options(&bf16).map(|cpu| (cpu.name(), cpu.precision()));
+    assert_eq!(name, Some(("cpu-portable-bf16".to_owned(), Precision::Bf16)));
 }

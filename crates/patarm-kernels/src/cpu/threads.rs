@@ -114,6 +114,39 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
+/// A matrix of rows of which different threads may write different rectangles.
+pub(crate) struct Rectangles<'a> {
+    data: *mut f32,
+    rows: usize,
+    columns: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: an element is reached by one thread at a time, by the contract of `row`.
+unsafe impl Sync for Rectangles<'_> {}
+// SAFETY: as above.
+unsafe impl Send for Rectangles<'_> {}
+
+impl<'a> Rectangles<'a> {
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix has the size of its slice");
+        Self { data: data.as_mut_ptr(), rows, columns, lifetime: PhantomData }
+    }
+
+    /// Up to `len` elements of a row from a column on.
+    ///
+    /// # Safety
+    /// No two live borrows may share an element.
+    #[expect(clippy::mut_from_ref, reason = "rectangles are disjoint; a caller keeps to its own")]
+    #[inline(always)]
+    pub(crate) unsafe fn row(&self, row: usize, column: usize, len: usize) -> &mut [f32] {
+        assert!(row < self.rows && column <= self.columns, "a rectangle lies in its matrix");
+        let len = len.min(self.columns - column);
+        // SAFETY: the elements are those of a row of the slice borrowed for `'a`.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.columns + column), len) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use patarm_models::kernels::{Backend, Cpu};
+use patarm_models::kernels::{Backend, Cpu, CpuOptions, Precision};
 use patarm_models::{Decoder, Forest, ForwardOptions, Gradients, SegmentId, TargetRows};
 
 /// A file of the shared test data.
@@ -20,6 +20,19 @@ pub fn cpu() -> Arc<dyn Backend> {
 /// A tiny model of the shared test data.
 pub fn tiny(name: &str) -> Decoder {
     Decoder::load(cpu(), &testdata("models").join(name)).expect("tiny model loads")
+}
+
+/// A backend in bfloat16, emulated where the processor lacks it.
+pub fn bf16(threads: usize) -> Arc<dyn Backend> {
+    let options = CpuOptions { threads, precision: Precision::Bf16, ..CpuOptions::default() };
+    Arc::new(Cpu::with_options(&options).expect("detected instructions are present"))
+}
+
+/// A tiny model in single precision and in bfloat16.
+pub fn tiny_in_both(name: &str) -> [Decoder; 2] {
+    [cpu(), bf16(2)].map(|backend| {
+        Decoder::load(backend, &testdata("models").join(name)).expect("tiny model loads")
+    })
 }
 
 /// Roots of a forest, all tokens but the first of each a target.

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use patarm_models::Decoder;
+use patarm_models::kernels::{Backend, Precision};
 use serde::Serialize;
 
 use crate::cli::{Bench, BenchKind, Global};
@@ -89,7 +90,7 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     let ceilings = Ceilings::measure(backend.as_ref(), product);
     let weights = shape.block_parameters() + shape.hidden * shape.vocab;
     let measured = Measured { cost: work.cost(), samples, ceilings, weights, peak_memory_bytes };
-    let report = measured.report(options, global, (work.describe(), backend.name()));
+    let report = measured.report(options, global, (work.describe(), backend.as_ref()));
     if global.json {
         return output::json(&report);
     }
@@ -149,7 +150,7 @@ impl Measured {
         &self,
         options: &Bench,
         global: &Global,
-        (shape, device): (String, String),
+        (shape, backend): (String, &dyn Backend),
     ) -> BenchReport {
         let seconds = self.median_of(|sample| Some(sample.seconds)).unwrap_or(f64::NAN);
         let cost = &self.cost;
@@ -157,15 +158,16 @@ impl Measured {
         let flop_per_s = cost.flop / seconds;
         let phases = self.phases();
         let decode = phases.get("decode").filter(|_| cost.weight_reads > 0).copied();
-        let bytes = cost.weight_reads * (self.weights * bytes_per_weight(global)) as u64;
+        let bytes =
+            cost.weight_reads * (self.weights * bytes_per_weight(backend.precision())) as u64;
         let first = cost.tokens / (cost.weight_reads + 1);
         BenchReport {
             version: 1,
             what: name(options.what),
             shape,
             model: options.shape.map_or_else(|| options.model.clone(), shape_name),
-            device,
-            precision: precision(global),
+            device: backend.name(),
+            precision: backend.precision().name().into(),
             threads: global.threads,
             repeats: self.samples.len(),
             tokens: cost.tokens,
@@ -219,12 +221,12 @@ fn shape_name(shape: crate::cli::NamedShape) -> String {
     value.map_or_else(String::new, |value| format!("{} (random weights)", value.get_name()))
 }
 
-fn precision(_global: &Global) -> String {
-    "f32".into()
-}
-
-fn bytes_per_weight(_global: &Global) -> usize {
-    4
+/// Bytes of a weight as products read it.
+fn bytes_per_weight(precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+    }
 }
 
 /// The middle value; of two middle ones their mean.

@@ -34,6 +34,11 @@ impl Kernel for Everything<'_> {
             simd.mul_add(a, b, c),
             simd.select_less(a, b, c, a),
             simd.power_of_two(shifted),
+            simd.round_bf16(simd.div(a, b)),
+            simd.pair(a, b),
+            simd.low_of_pair(simd.pair(a, b)),
+            simd.high_of_pair(simd.pair(a, b)),
+            simd.dot_pairs(simd.pair(a, b), simd.pair(b, c), c),
         ];
         let mut transposed = [[0.0; LANES]; 8];
         simd.transpose_8x8(&self.rows, &mut transposed, Half::Low);

@@ -19,7 +19,7 @@ const SHAPES: [(usize, usize, usize); 14] = [
     (9, 0, 4),
 ];
 
-fn reference(
+pub(super) fn reference(
     x: &[f64],
     weight: &[f64],
     (tokens, input, output): (usize, usize, usize),
@@ -93,7 +93,7 @@ fn gradients_are_those_of_the_bilinear_form() {
             cpu.linear_backward_input(&d_out, &weight, shape, 0.25, target);
             assert_close(into_x.host(), &d_x, 3e-6);
             let mut into_weight = before;
-            cpu.linear_backward_weight(&d_out, &x, shape, 0.25, &mut into_weight);
+            cpu.linear_backward_weight(&d_out, &x, &weight, shape, 0.25, &mut into_weight);
             assert_close(into_weight.host(), &d_weight, 3e-6);
         }
     }
@@ -180,7 +180,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
         let (mut d_x, mut d_weight) = (cpu.alloc(x.len()), cpu.zeros(weight.len()));
         let mut d_bias = cpu.zeros(output);
         cpu.linear_backward_input(&d_out, &weight, shape, 1.0, (&mut d_x, Update::Set));
-        cpu.linear_backward_weight(&d_out, &x, shape, 1.0, &mut d_weight);
+        cpu.linear_backward_weight(&d_out, &x, &weight, shape, 1.0, &mut d_weight);
         cpu.bias_backward(&d_out, tokens, &mut d_bias);
         [d_x, d_weight, d_bias].map(|gradient| bits(gradient.host()))
     });
@@ -195,7 +195,7 @@ fn no_rows_are_no_work() {
     let shape = LinearShape { tokens: 0, input: 3, output: 2 };
     cpu.linear(&x, &weight, None, shape, 1.0, (&mut out, Update::Set));
     let mut d_weight = cpu.upload(&[1.0; 6]);
-    cpu.linear_backward_weight(&out, &x, shape, 1.0, &mut d_weight);
+    cpu.linear_backward_weight(&out, &x, &weight, shape, 1.0, &mut d_weight);
     assert_eq!(d_weight.host(), [1.0; 6]);
 }
 

@@ -34,7 +34,8 @@ impl Ceilings {
 pub(super) fn product(backend: &dyn Backend) -> f64 {
     let LinearShape { tokens, input, output } = PRODUCT;
     let x = backend.upload(&vec![0.5; tokens * input]);
-    let weight = backend.upload(&vec![0.25; output * input]);
+    let mut weight = backend.upload(&vec![0.25; output * input]);
+    backend.prepare_weight(&mut weight, output, input);
     let mut out = backend.zeros(tokens * output);
     let seconds = best_of(backend, &mut out, |out| {
         backend.linear(&x, &weight, None, PRODUCT, 1.0, (out, Update::Set));
