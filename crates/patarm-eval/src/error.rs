@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Io,
     /// A file or record does not have the form it should have.
     BadInput,
+    /// The user asked to stop; what was answered so far is kept where a cache is.
+    Interrupted,
 }
 
 /// An evaluation error. The message names the file, line or field and what to do.
@@ -40,6 +42,16 @@ impl Error {
             path: None,
             line: None,
             message: message.into(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self {
+            kind: ErrorKind::Interrupted,
+            path: None,
+            line: None,
+            message: "interrupted; the same command goes on from its cache".to_owned(),
             source: None,
         }
     }

@@ -4,8 +4,9 @@
 //! [`RewardModel`](patarm_reward::model::RewardModel), or scores computed
 //! elsewhere, and says how often the preferred response wins and how sure that
 //! number is. Everything is a pure function of its inputs and an explicit seed;
-//! only [`store`] and [`report`] touch files.
+//! only [`store`], [`report`] and loaders touch files.
 //!
+//! - [`benchmark`] says what a benchmark is; [`benchmarks`] holds them, one a file.
 //! - [`pairs`] runs a model, or a file of [`scores`], over labelled comparisons.
 //! - [`metrics`] and [`distribution`] turn outcomes and scores into figures.
 //! - [`interval`] and [`significance`] say how far to trust them.
@@ -25,6 +26,8 @@ mod error;
 mod lines;
 mod random;
 
+pub mod benchmark;
+pub mod benchmarks;
 pub mod calibration;
 pub mod compare;
 pub mod distribution;

@@ -21,6 +21,8 @@ pub(crate) struct Line<'a> {
     /// Whether the file goes on after it, or at least ends it: false for a last
     /// line that a crash may have cut.
     pub(crate) is_terminated: bool,
+    /// Its number, from 1.
+    pub(crate) number: usize,
 }
 
 /// Opens `path` and calls `record` with every line that is not blank.
@@ -51,7 +53,7 @@ pub(crate) fn each_line(
         let bytes = line.trim_ascii();
         if !bytes.is_empty() {
             let is_terminated = line.ends_with(b"\n");
-            record(Line { bytes, is_terminated }).map_err(|e| e.at_line(number))?;
+            record(Line { bytes, is_terminated, number }).map_err(|e| e.at_line(number))?;
         }
     }
     Err(Error::bad_input(format!("more than {MAX_LINES} lines; split the file")))

@@ -183,7 +183,7 @@ pub fn pairs_from_rewards(
         orders: None,
         num_unused_rows: 0,
     };
-    Ok(assemble(comparisons, records, options, known))
+    Ok(assemble((comparisons.len(), skipped(comparisons)), records, options, known))
 }
 
 /// Measures scores or verdicts computed elsewhere.
@@ -208,19 +208,20 @@ pub fn pairs_from_scores(
         orders: table.order_summary(&ids),
         num_unused_rows: table.num_rows_without(&ids),
     };
-    Ok(assemble(comparisons, records, options, known))
+    Ok(assemble((comparisons.len(), skipped(comparisons)), records, options, known))
 }
 
 /// What is known beside the records.
-struct Known<'a> {
-    model: &'a str,
-    judgements: Option<JudgementFaults>,
-    orders: Option<OrderSummary>,
-    num_unused_rows: usize,
+pub(crate) struct Known<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) judgements: Option<JudgementFaults>,
+    pub(crate) orders: Option<OrderSummary>,
+    pub(crate) num_unused_rows: usize,
 }
 
-fn assemble(
-    comparisons: &[Comparison],
+/// The result of records out of so many comparisons.
+pub(crate) fn assemble(
+    (num_comparisons, skipped): (usize, Skipped),
     records: Vec<PairRecord>,
     options: &PairsOptions,
     known: Known<'_>,
@@ -237,8 +238,8 @@ fn assemble(
         benchmark: "pairs".to_owned(),
         model: known.model.to_owned(),
         options: options.clone(),
-        num_comparisons: comparisons.len(),
-        skipped: skipped(comparisons),
+        num_comparisons,
+        skipped,
         accuracy: accuracy(&outcomes, resampling),
         subsets: by_name(&records, subset_of, resampling),
         tasks: by_name(&records, task_of, resampling),

@@ -246,7 +246,7 @@ impl<C: Completer> RewardModel for CompleterJudge<C> {
             self.config.combine,
         ) {
             Some(vote) => Ok(Reward { judgements, ..Reward::of(vote.value) }),
-            None => Err(ItemFault::Unparsed(judgements.len())),
+            None => Err(ItemFault::unparsed(&judgements)),
         };
         let judged = self.judge(&requests, self.config.votes.max(1));
         judged.into_iter().map(|result| result.and_then(reward)).collect()
@@ -257,18 +257,20 @@ impl<C: Completer> RewardModel for CompleterJudge<C> {
     }
 }
 
-impl<C: Completer> PairwiseJudge for CompleterJudge<C> {
-    fn compare(
+impl<C: Completer> CompleterJudge<C> {
+    /// Votes on every request in each of `orders`, in terms of the request.
+    fn vote_in(
         &self,
         requests: &[CompareRequest],
         votes: usize,
-    ) -> Vec<Result<PairwiseVerdict, ItemFault>> {
+        orders: &[Order],
+    ) -> Vec<Result<Vec<PairwiseVote>, ItemFault>> {
         let format = self.format();
         let parse =
             |answer: &Completion| format.parse_comparison(&answer.text, text_end(answer)).verdict;
         let prompts: Vec<String> = requests
             .iter()
-            .flat_map(|r| [Order::AsGiven, Order::Swapped].map(|o| self.pairwise_text(r, o)))
+            .flat_map(|r| orders.iter().map(|&order| self.pairwise_text(r, order)))
             .collect();
         let slots = slots(&prompts, votes);
         let mut answers = self.answers(&slots, |answer| parse(answer).is_ok()).into_iter();
@@ -287,10 +289,32 @@ impl<C: Completer> PairwiseJudge for CompleterJudge<C> {
                 })
                 .collect()
         };
+        requests.iter().flat_map(|_| orders).map(|&order| side(order)).collect()
+    }
+}
+
+impl<C: Completer> PairwiseJudge for CompleterJudge<C> {
+    fn compare_as_shown(
+        &self,
+        requests: &[CompareRequest],
+        votes: usize,
+    ) -> Vec<Result<Vec<PairwiseVote>, ItemFault>> {
+        self.vote_in(requests, votes, &[Order::AsGiven])
+    }
+
+    fn compare(
+        &self,
+        requests: &[CompareRequest],
+        votes: usize,
+    ) -> Vec<Result<PairwiseVerdict, ItemFault>> {
+        let sides = self.vote_in(requests, votes, &[Order::AsGiven, Order::Swapped]);
+        let mut sides = sides.into_iter();
         requests
             .iter()
             .map(|_| {
-                let (in_order, swapped) = (side(Order::AsGiven), side(Order::Swapped));
+                let missing = || Err(ItemFault::Engine("no answer to this request".into()));
+                let mut side = || sides.next().unwrap_or_else(missing);
+                let (in_order, swapped) = (side(), side());
                 both_orders(in_order?, swapped?)
             })
             .collect()
@@ -308,7 +332,8 @@ fn both_orders(
 ) -> Result<PairwiseVerdict, ItemFault> {
     let side = |votes: &[PairwiseVote]| {
         let verdicts: Vec<Preference> = votes.iter().filter_map(|v| v.verdict.ok()).collect();
-        majority(&verdicts).ok_or(ItemFault::Unparsed(votes.len()))
+        let kinds = || votes.iter().filter_map(|vote| vote.verdict.err()).collect();
+        majority(&verdicts).ok_or_else(|| ItemFault::Unparsed(kinds()))
     };
     let (first, second) = (side(&in_order)?, side(&swapped)?);
     let is_consistent = first == second;

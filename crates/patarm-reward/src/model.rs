@@ -54,9 +54,9 @@ pub struct TokenValue {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ItemFault {
-    /// No judgement of the item had a usable score.
-    #[error("none of {0} judgements carries a usable score")]
-    Unparsed(usize),
+    /// No judgement of the item had a usable score; why, for each.
+    #[error("none of {} judgements carries a usable score", .0.len())]
+    Unparsed(Vec<FormatFault>),
     /// The item does not fit the model.
     #[error("the item has {tokens} tokens, more than the {limit} that fit")]
     Overlong {
@@ -68,6 +68,14 @@ pub enum ItemFault {
     /// The engine failed.
     #[error("{0}")]
     Engine(String),
+}
+
+impl ItemFault {
+    /// The fault of an item none of whose judgements has a number.
+    #[must_use]
+    pub fn unparsed(judgements: &[Judgement]) -> Self {
+        Self::Unparsed(judgements.iter().filter_map(|judgement| judgement.score.err()).collect())
+    }
 }
 
 /// Anything that gives a response a number.
@@ -136,6 +144,14 @@ pub struct PairwiseVerdict {
 
 /// A generative judge that reads two responses at a time.
 pub trait PairwiseJudge {
+    /// `votes` votes on every request with its first response shown first; results
+    /// stand in the order of the requests.
+    fn compare_as_shown(
+        &self,
+        requests: &[CompareRequest],
+        votes: usize,
+    ) -> Vec<Result<Vec<PairwiseVote>, ItemFault>>;
+
     /// The verdict on every request from `votes` judgements in each order; results
     /// stand in the order of the requests.
     fn compare(

@@ -204,6 +204,18 @@ pub(crate) fn raw_rows(
     path: &Path,
     options: &ReadOptions,
 ) -> Result<impl Iterator<Item = Result<serde_json::Value, ReadError>>, ReadError> {
+    Ok(numbered_rows(path, options)?.map(|row| row.map(|(_, value)| value)))
+}
+
+/// The rows of a file as they are, each with the line it begins on (in Parquet its
+/// number, from 1). Streams; a row that is no JSON is an error of its own.
+///
+/// # Errors
+/// When the file cannot be opened or is none of the containers.
+pub fn numbered_rows(
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<impl Iterator<Item = Result<(u64, serde_json::Value), ReadError>> + use<>, ReadError> {
     let mut rows = Rows::open(path, &options.limits)?;
     let file = path.to_owned();
     let mut ended = false;
@@ -213,7 +225,7 @@ pub(crate) fn raw_rows(
         }
         let row = rows.next_row().transpose()?;
         ended = row.as_ref().is_err_and(ReadError::ends_file);
-        Some(row.map(|row| row.value).map_err(|error| error.in_file(&file)))
+        Some(row.map(|row| (row.line, row.value)).map_err(|error| error.in_file(&file)))
     }))
 }
 

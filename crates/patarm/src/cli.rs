@@ -1,8 +1,12 @@
 //! The command line: one definition for parsing, help, completions and man pages.
 
+mod eval;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use eval::{Eval, EvalCommand, Measure, OrderChoice};
 
 /// Train, evaluate and serve reward models for language models.
 #[derive(Debug, Parser)]
@@ -70,9 +74,8 @@ pub(crate) enum Command {
     Judge(Judge),
     /// Give every response one number.
     Score(Score),
-    /// Measure a reward model.
-    #[command(subcommand)]
-    Eval(EvalCommand),
+    /// Measure a reward model on a benchmark, or compare two results.
+    Eval(Eval),
     /// Write a report of runs as one HTML file.
     Report(Report),
     /// Measure speed.
@@ -236,12 +239,20 @@ pub(crate) struct Train {
     pub(crate) dry_run: bool,
 }
 
-/// How a judge is asked.
+/// A judge and how it is asked.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JudgeOptions {
     /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`.
     #[arg(long)]
     pub(crate) model: String,
+    /// How it is asked.
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+}
+
+/// How a judge is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Asking {
     /// Judge template: a built-in name or a file; taken from the run by default.
     #[arg(long)]
     pub(crate) template: Option<String>,
@@ -333,58 +344,6 @@ pub(crate) struct Score {
     /// Scores, one JSON line a response.
     #[arg(long)]
     pub(crate) out: PathBuf,
-}
-
-/// `patarm eval …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum EvalCommand {
-    /// Accuracy on any file of comparisons.
-    Pairs(EvalPairs),
-    /// Compare two result folders on the same pairs.
-    Compare {
-        /// First result folder.
-        first: PathBuf,
-        /// Second result folder.
-        second: PathBuf,
-    },
-}
-
-/// `patarm eval pairs`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct EvalPairs {
-    /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`.
-    #[arg(long, required_unless_present = "scores")]
-    pub(crate) model: Option<String>,
-    /// Scores or verdicts computed elsewhere, in place of a model.
-    #[arg(long, conflicts_with = "model")]
-    pub(crate) scores: Option<PathBuf>,
-    /// Comparisons: a file, `hf:owner/name/file`, or `bundled:quickstart`.
-    #[arg(long)]
-    pub(crate) data: String,
-    /// Result folder.
-    #[arg(long)]
-    pub(crate) out: PathBuf,
-    /// Use the first so many pairs.
-    #[arg(long)]
-    pub(crate) limit: Option<usize>,
-    /// Judge template: a built-in name or a file; taken from the run by default.
-    #[arg(long)]
-    pub(crate) template: Option<String>,
-    /// Judgements a response, averaged.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) votes: usize,
-    /// Which number of a judgement counts.
-    #[arg(long, value_enum, default_value = "expected")]
-    pub(crate) readout: Readout,
-    /// Seed of every random draw.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Longest judgement in tokens; taken from the run by default.
-    #[arg(long)]
-    pub(crate) max_tokens: Option<usize>,
-    /// Requests in flight to a remote engine.
-    #[arg(long, default_value_t = 8)]
-    pub(crate) concurrency: usize,
 }
 
 /// `patarm report`.

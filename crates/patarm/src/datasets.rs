@@ -30,16 +30,37 @@ pub(crate) fn read(source: &str) -> anyhow::Result<Vec<Comparison>> {
     if let Some(comparisons) = read_bundled(source)? {
         return Ok(comparisons);
     }
-    let path = match HubFile::parse(source)? {
-        Some(file) => fetch(&file)?,
-        None => PathBuf::from(source),
-    };
+    let path = locate(source)?;
     let mut reader = ComparisonReader::open(&path, &ReadOptions::default())?;
     let comparisons = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
     if comparisons.is_empty() {
         return Err(failure(Code::Data, format!("{source}: no comparison in it")));
     }
     Ok(comparisons)
+}
+
+/// The local path of a file, a folder or a file on the hub. The bundled pairs are
+/// written to `folder` first.
+pub(crate) fn locate_in(folder: &Path, source: &str) -> anyhow::Result<PathBuf> {
+    if source != BUNDLED {
+        return locate(source);
+    }
+    let mut lines = Vec::new();
+    for comparison in quickstart::bundled(0)?.held_out {
+        serde_json::to_writer(&mut lines, &comparison)?;
+        lines.push(b'\n');
+    }
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join("data.jsonl");
+    patarm_files::write_atomically(&path, &lines)?;
+    Ok(path)
+}
+
+fn locate(source: &str) -> anyhow::Result<PathBuf> {
+    match HubFile::parse(source)? {
+        Some(file) => Ok(fetch(&file)?),
+        None => Ok(PathBuf::from(source)),
+    }
 }
 
 /// Training and held-out comparisons of a recipe, disjoint by prompt.

@@ -93,6 +93,11 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     if is_model {
         return Some(Code::Model);
     }
+    if let Some(error) = cause.downcast_ref::<patarm_eval::Error>()
+        && error.kind() == patarm_eval::ErrorKind::Interrupted
+    {
+        return Some(Code::Interrupted);
+    }
     let is_data = cause.is::<patarm_text::dataset::ReadError>() || cause.is::<patarm_eval::Error>();
     if is_data || cause.is::<patarm_reward::Error>() || cause.is::<std::io::Error>() {
         return Some(Code::Data);

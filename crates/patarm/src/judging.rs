@@ -89,26 +89,26 @@ fn judge_config(options: &JudgeOptions, loaded: &Loaded) -> anyhow::Result<Judge
         Some(path) => Recipe::load(path, &[])?.judge,
         None => JudgeConfig::default(),
     };
-    if let Some(template) = &options.template {
+    if let Some(template) = &options.asking.template {
         config.template.clone_from(template);
         config.max_judgement_tokens = JudgeTemplate::load(template)?.max_judgement_tokens();
     }
-    if let Some(limit) = options.max_tokens {
+    if let Some(limit) = options.asking.max_tokens {
         config.max_judgement_tokens = limit;
     }
     Ok(config)
 }
 
 fn settings(options: &JudgeOptions, config: &JudgeConfig, text: &JudgeText) -> JudgeSettings {
-    let can_read = !text.outcomes().is_empty() && options.temperature > 0.0;
+    let can_read = !text.outcomes().is_empty() && options.asking.temperature > 0.0;
     JudgeSettings {
-        read_out: match options.readout {
+        read_out: match options.asking.readout {
             Readout::Expected if can_read => ReadOut::Expected,
             _ => ReadOut::Sampled,
         },
-        votes: options.votes,
-        seed: options.seed,
-        temperature: options.temperature,
+        votes: options.asking.votes,
+        seed: options.asking.seed,
+        temperature: options.asking.temperature,
         top_p: 1.0,
         max_tokens: config.max_judgement_tokens,
     }
@@ -116,10 +116,10 @@ fn settings(options: &JudgeOptions, config: &JudgeConfig, text: &JudgeText) -> J
 
 fn remote_config(options: &JudgeOptions) -> CompleterJudgeConfig {
     CompleterJudgeConfig {
-        votes: options.votes,
-        temperature: options.temperature,
-        seed: options.seed,
-        max_tokens: options.max_tokens.unwrap_or(0),
+        votes: options.asking.votes,
+        temperature: options.asking.temperature,
+        seed: options.asking.seed,
+        max_tokens: options.asking.max_tokens.unwrap_or(0),
         ..CompleterJudgeConfig::default()
     }
 }
@@ -128,9 +128,9 @@ fn remote(
     options: &JudgeOptions,
     observer: &Arc<dyn Observer>,
 ) -> anyhow::Result<CompleterJudge<OpenAiCompleter>> {
-    let template = JudgeTemplate::load(options.template.as_deref().unwrap_or("patarm"))?;
-    let completer =
-        remote_completer(&options.model, options.concurrency)?.with_observer(Arc::clone(observer));
+    let template = JudgeTemplate::load(options.asking.template.as_deref().unwrap_or("patarm"))?;
+    let completer = remote_completer(&options.model, options.asking.concurrency)?
+        .with_observer(Arc::clone(observer));
     Ok(CompleterJudge::new(completer, template, remote_config(options)))
 }
 

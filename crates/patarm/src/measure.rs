@@ -183,9 +183,9 @@ fn fault_rate(rewards: &[Result<Reward, ItemFault>]) -> f64 {
                 faults +=
                     reward.judgements.iter().filter(|judgement| judgement.score.is_err()).count();
             }
-            Err(ItemFault::Unparsed(votes)) => {
-                all += votes;
-                faults += votes;
+            Err(ItemFault::Unparsed(kinds)) => {
+                all += kinds.len();
+                faults += kinds.len();
             }
             Err(_) => {
                 all += 1;

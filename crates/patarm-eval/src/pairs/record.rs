@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     metrics::{ClusteredOutcome, LengthPair, Outcome},
-    scores::{Entry, ScoreTable},
+    scores::{Entry, ScoreTable, Verdicts},
 };
 
 /// What a model said of one response.
@@ -151,11 +151,12 @@ impl LabelledPair<'_> {
     pub(crate) fn looked_up(&self, table: &ScoreTable) -> PairRecord {
         match table.get(&self.comparison.id) {
             Some(Entry::Scores(scores)) => {
+                let scores = [0, 1].map(|side| scores.get(side).copied().flatten());
                 let fault = scores.iter().any(Option::is_none);
-                self.record(*scores, fault.then(|| "a response has no score".to_owned()))
+                self.record(scores, fault.then(|| "a response has no score".to_owned()))
             }
             Some(Entry::Verdicts(verdicts)) => {
-                let preference = verdicts.combined();
+                let preference = verdicts.get(&(0, 1)).and_then(Verdicts::combined);
                 let fault = preference.is_none().then(|| "a verdict is missing".to_owned());
                 let outcome = preference.map_or(Outcome::Fault, |p| self.outcome_of(p));
                 PairRecord { outcome, ..self.record([None, None], fault) }
@@ -209,8 +210,7 @@ pub struct JudgementFaults {
     pub num_judgements: usize,
     /// Judgements without a usable score.
     pub num_faults: usize,
-    /// Faults by kind. `unknown` counts the judgements of items of which no
-    /// judgement was usable and none was kept.
+    /// Faults by kind.
     pub by_kind: BTreeMap<String, usize>,
 }
 
@@ -227,10 +227,9 @@ impl JudgementFaults {
         for reward in rewards {
             match reward {
                 Ok(reward) => faults.count(&reward.judgements),
-                Err(ItemFault::Unparsed(n)) => {
-                    faults.num_judgements += n;
-                    faults.num_faults += n;
-                    *faults.by_kind.entry("unknown".to_owned()).or_default() += n;
+                Err(ItemFault::Unparsed(kinds)) => {
+                    faults.num_judgements += kinds.len();
+                    kinds.iter().for_each(|kind| faults.add(*kind));
                 }
                 Err(_) => {}
             }
@@ -240,21 +239,11 @@ impl JudgementFaults {
 
     fn count(&mut self, judgements: &[Judgement]) {
         self.num_judgements += judgements.len();
-        for fault in judgements.iter().filter_map(|j| j.score.err()) {
-            self.num_faults += 1;
-            *self.by_kind.entry(fault_name(fault).to_owned()).or_default() += 1;
-        }
+        judgements.iter().filter_map(|j| j.score.err()).for_each(|kind| self.add(kind));
     }
-}
 
-/// The name of a fault as it stands in files.
-fn fault_name(fault: FormatFault) -> &'static str {
-    match fault {
-        FormatFault::MissingTag => "missing_tag",
-        FormatFault::TagOrder => "tag_order",
-        FormatFault::ScoreAbsent => "score_absent",
-        FormatFault::ScoreNotNumber => "score_not_number",
-        FormatFault::ScoreOutOfRange => "score_out_of_range",
-        FormatFault::Truncated => "truncated",
+    fn add(&mut self, kind: FormatFault) {
+        self.num_faults += 1;
+        *self.by_kind.entry(kind.name().to_owned()).or_default() += 1;
     }
 }

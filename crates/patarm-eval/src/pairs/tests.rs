@@ -85,7 +85,7 @@ fn an_oracle_scores_one_and_a_constant_one_half() {
 fn faults_and_strange_numbers_are_counted() {
     let model = Scorer(|item: &Item| match item.response.starts_with("good") {
         true => value(f64::NAN),
-        false => Err(ItemFault::Unparsed(4)),
+        false => Err(ItemFault::Unparsed(vec![FormatFault::ScoreAbsent; 4])),
     });
     let evaluated = evaluate_pairs(&model, &comparisons(4), &options()).expect("evaluates");
     assert_eq!(evaluated.result.accuracy.num_faults, 4);
@@ -93,6 +93,7 @@ fn faults_and_strange_numbers_are_counted() {
     assert_eq!(evaluated.result.scores, None);
     let faults = evaluated.result.judgements.expect("sixteen judgements failed");
     assert_eq!((faults.num_judgements, faults.share()), (16, Some(1.0)));
+    assert_eq!(faults.by_kind, BTreeMap::from([("score_absent".to_owned(), 16)]));
     assert!(evaluated.records.iter().all(|r| r.fault.is_some()));
 }
 

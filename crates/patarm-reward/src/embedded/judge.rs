@@ -125,8 +125,11 @@ impl EmbeddedJudge<'_> {
         let mut results = Vec::with_capacity(splices.len());
         for chunk in splices.chunks(SPLICES_PER_FORWARD) {
             match self.score_chunk(chunk) {
-                Ok(scores) => results
-                    .extend(scores.into_iter().map(|score| score.ok_or(ItemFault::Unparsed(1)))),
+                Ok(scores) => {
+                    results.extend(scores.into_iter().map(|score| {
+                        score.ok_or(ItemFault::Unparsed(vec![FormatFault::ScoreAbsent]))
+                    }))
+                }
                 Err(fault) => results.extend(chunk.iter().map(|_| Err(fault.clone()))),
             }
         }
@@ -260,7 +263,7 @@ impl EmbeddedJudge<'_> {
         };
         let numbers: Vec<f64> = judgements.iter().filter_map(number).collect();
         if numbers.is_empty() {
-            return Err(ItemFault::Unparsed(judgements.len()));
+            return Err(ItemFault::unparsed(&judgements));
         }
         let value = numbers.iter().sum::<f64>() / numbers.len() as f64;
         Ok(Reward { judgements, ..Reward::of(value) })

@@ -101,7 +101,7 @@ fn an_item_fails_alone() {
     let judge = judge(answer, CompleterJudgeConfig::default());
     let rewards = RewardModel::score(&judge, &[item("BREAKS"), item("RAMBLES"), item("fine")]);
     assert_eq!(rewards[0], Err(ItemFault::Overlong { tokens: 9000, limit: 4096 }));
-    assert_eq!(rewards[1], Err(ItemFault::Unparsed(1)));
+    assert_eq!(rewards[1], Err(ItemFault::Unparsed(vec![FormatFault::MissingTag])));
     assert_eq!(rewards[2].as_ref().unwrap().value, 4.0);
     let judged = judge.judge(&[request("RAMBLES")], 1).remove(0).unwrap();
     assert_eq!(judged[0].score, Err(FormatFault::MissingTag));

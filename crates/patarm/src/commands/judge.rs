@@ -39,7 +39,7 @@ fn judge_pointwise(
 ) -> anyhow::Result<()> {
     let entries = read_items(&options.input)?;
     let mut output = Resumable::open(&options.out)?;
-    let task = task(options.options.task);
+    let task = task(options.options.asking.task);
     with_pointwise(&options.options, global, observer, &mut |judge| {
         let left: Vec<&Entry> = output.missing(&entries, |entry| entry.key());
         for chunk in left.chunks(CHUNK) {
@@ -47,7 +47,7 @@ fn judge_pointwise(
                 .iter()
                 .map(|entry| JudgeRequest { item: entry.item.clone(), task: task.or(entry.task) })
                 .collect();
-            let results = judge.judge(&requests, options.options.votes);
+            let results = judge.judge(&requests, options.options.asking.votes);
             stop_if_interrupted(observer.as_ref(), &options.out)?;
             for (entry, result) in chunk.iter().zip(results) {
                 output.write(&judged(entry, result))?;
@@ -76,7 +76,7 @@ fn judge_pairwise(
 ) -> anyhow::Result<()> {
     let comparisons = datasets::read(&options.input.to_string_lossy())?;
     let mut output = Resumable::open(&options.out)?;
-    let task = task(options.options.task);
+    let task = task(options.options.asking.task);
     with_pairwise(&options.options, global, observer, &mut |judge| {
         let left = output.missing(&comparisons, |comparison| comparison.id.clone());
         for chunk in left.chunks(CHUNK) {
@@ -91,7 +91,7 @@ fn judge_pairwise(
                     task: task.or(comparison.task),
                 })
                 .collect();
-            let results = judge.compare(&requests, options.options.votes);
+            let results = judge.compare(&requests, options.options.asking.votes);
             stop_if_interrupted(observer.as_ref(), &options.out)?;
             for (comparison, result) in chunk.iter().zip(results) {
                 let (verdict, fault) = match result {

@@ -1,0 +1,38 @@
+//! The benchmarks, one file each, and the table of all of them.
+//!
+//! A new benchmark is a file here and a line in [`ALL`]; the command line and the
+//! list in the documentation follow from the table.
+
+pub mod pairs;
+pub mod rewardbench;
+
+use crate::benchmark::{Benchmark, responses::Responses};
+
+/// Every benchmark, in the order of their documentation.
+pub static ALL: &[&dyn Benchmark] =
+    &[&Responses(rewardbench::RewardBench), &Responses(pairs::Pairs)];
+
+/// The benchmark of a name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Benchmark> {
+    ALL.iter().copied().find(|benchmark| benchmark.info().name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_entries_complete() {
+        let mut names = HashSet::new();
+        for info in ALL.iter().map(|benchmark| benchmark.info()) {
+            assert!(names.insert(info.name), "{} stands twice", info.name);
+            assert!(!info.about.is_empty() && !info.data.is_empty(), "{}", info.name);
+            assert!(!info.metrics.is_empty() && !info.headline.is_empty(), "{}", info.name);
+            assert!(find(info.name).is_some());
+        }
+        assert!(find("no-such-benchmark").is_none());
+    }
+}
