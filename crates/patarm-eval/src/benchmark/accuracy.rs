@@ -53,6 +53,12 @@ impl Rule {
         }
     }
 
+    /// The accuracy of the group whose sums begin at `place`; see [`Groups::place`].
+    #[must_use]
+    pub fn at(self, sums: &[f64], place: usize) -> Option<f64> {
+        self.of(&sums[place..place + SLOTS])
+    }
+
     fn of(self, group: &[f64]) -> Option<f64> {
         let credit = match self {
             Self::Strict | Self::StrictWithoutFaults => group[RIGHT],
@@ -110,11 +116,16 @@ impl Groups {
         number.map_or(0, |number| self.tally.total(number * SLOTS + ALL) as usize)
     }
 
+    /// Where the sums of a group begin, for [`Rule::at`]; `None` for an unknown group.
+    #[must_use]
+    pub fn place(&self, group: &str) -> Option<usize> {
+        Some(*self.numbers.get(group)? * SLOTS)
+    }
+
     /// The accuracy of a group from sums, for composites; `None` for an unknown group.
     #[must_use]
     pub fn accuracy(&self, sums: &[f64], group: &str, rule: Rule) -> Option<f64> {
-        let start = *self.numbers.get(group)? * SLOTS;
-        rule.of(&sums[start..start + SLOTS])
+        rule.at(sums, self.place(group)?)
     }
 
     /// The accuracies of a group: `<name>.strict` and so on.
