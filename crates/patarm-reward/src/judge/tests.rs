@@ -177,7 +177,7 @@ fn both_orders_must_agree() {
 #[test]
 fn an_order_without_a_verdict_is_a_fault() {
     let half = compare(|alpha_first| says(if alpha_first { verdict("A") } else { verdict("?") }));
-    assert_eq!(half, Err(ItemFault::Unparsed(3)));
+    assert!(matches!(half, Err(ItemFault::Unparsed(kinds)) if kinds.len() == 3));
     let failed =
         compare(
             |alpha_first| {
