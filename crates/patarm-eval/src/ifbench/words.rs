@@ -40,7 +40,7 @@ pub(super) fn rule(id: &str, a: &mut Arguments<'_>) -> Result<Option<Rule>, Inst
             words.windows(2).all(|pair| first(&pair[0]) != first(&pair[1]))
         }),
         "words:paragraph_last_first" => {
-            plain(|response| response.text.split('\n').all(|paragraph| ends_as_it_began(paragraph)))
+            plain(|response| response.text.split('\n').all(ends_as_it_began))
         }
         "words:last_first" => plain(|response| chain(&response.rule_sentences())),
         "words:keywords_specific_position" => {
@@ -88,7 +88,7 @@ fn has_cluster(word: &str) -> bool {
 
 /// Primes below 100; longer words fail.
 fn is_prime(length: usize) -> bool {
-    (2..100).contains(&length) && (2..length).all(|divisor| length % divisor != 0)
+    (2..100).contains(&length) && (2..length).all(|divisor| !length.is_multiple_of(divisor))
 }
 
 /// A paragraph whose last word is its first; blank ones pass.

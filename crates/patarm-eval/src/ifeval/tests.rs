@@ -113,7 +113,7 @@ fn goldens_decide_every_instruction_both_ways() {
     }
 }
 
-fn verdict(id: &str, arguments: Value, response: &str) -> Result<Verdict, InstructionError> {
+fn verdict(id: &str, arguments: &Value, response: &str) -> Result<Verdict, InstructionError> {
     verify(id, arguments.as_object().unwrap(), "", response)
 }
 
@@ -149,12 +149,12 @@ fn arguments_are_checked() {
         ("punctuation:no_dash", json!({}), "not one of the 25"),
     ];
     for (id, arguments, expected) in cases {
-        let error = verdict(id, arguments, "x").unwrap_err();
+        let error = verdict(id, &arguments, "x").unwrap_err();
         assert!(error.to_string().contains(expected) && error.id() == id, "{error}");
     }
     // Null counts as absent, and a whole number may be written as a float.
     let arguments = json!({"num_words": 1.0, "relation": "at least", "other": null});
-    assert!(verdict("length_constraints:number_words", arguments, "x").unwrap().strict);
+    assert!(verdict("length_constraints:number_words", &arguments, "x").unwrap().strict);
 }
 
 #[test]

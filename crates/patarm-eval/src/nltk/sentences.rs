@@ -33,7 +33,7 @@ pub fn num_sentences(text: &str, parameters: &Parameters) -> usize {
 }
 
 fn spans(chars: &[char], parameters: &Parameters) -> Vec<Range<usize>> {
-    realign(chars, cut(chars, parameters))
+    realign(chars, &cut(chars, parameters))
 }
 
 /// A possible end of a sentence.
@@ -105,7 +105,7 @@ fn context_after(chars: &[char], mark: usize) -> Option<(usize, Option<usize>)> 
 }
 
 /// Moves closing punctuation after a mark into the sentence it closes.
-fn realign(chars: &[char], spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
+fn realign(chars: &[char], spans: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut moved = 0;
     let mut sentences = Vec::new();
     for (index, span) in spans.iter().enumerate() {
