@@ -210,6 +210,11 @@ impl<'a> Engine<'a> {
         self.waiting.retain(|waiting| waiting.id != id);
     }
 
+    /// Running sequences and the tokens each has by now.
+    pub fn progress(&self) -> impl Iterator<Item = (RequestId, &[u32])> {
+        self.active.iter().map(|active| (active.id, active.tokens.as_slice()))
+    }
+
     /// Whether nothing is queued or running.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -151,6 +151,22 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes an id stands for, which need not be whole characters; `None` outside the
+    /// vocabulary.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        if let Some(token) = self.added.token(id) {
+            return Some(token.text.clone().into_bytes());
+        }
+        if id as usize >= self.vocab_size() {
+            return None;
+        }
+        match self.vocabulary.bytes(id) {
+            Some(bytes) => Some(bytes.to_vec()),
+            None => self.plain.decode(&[id], false).ok().map(String::into_bytes),
+        }
+    }
+
     /// Whether an id is a control token, one that data can never produce.
     #[must_use]
     pub fn is_control(&self, id: u32) -> bool {

@@ -42,6 +42,14 @@ impl Vocabulary {
         Self::ByteLevel { bytes, ends }
     }
 
+    /// The bytes of an entry, where the vocabulary keeps them.
+    pub(super) fn bytes(&self, id: u32) -> Option<&[u8]> {
+        let Self::ByteLevel { bytes, ends } = self else { return None };
+        let end = *ends.get(id as usize)?;
+        let start = if id == 0 { 0 } else { ends[id as usize - 1] };
+        bytes.get(start..end)
+    }
+
     pub(super) fn size(&self) -> usize {
         match self {
             Self::ByteLevel { ends, .. } => ends.len(),
