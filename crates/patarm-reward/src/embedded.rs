@@ -37,6 +37,8 @@ pub enum StopAt {
     BeforeScore,
     /// Right after the closing score tag.
     AfterScore,
+    /// At the end of the turn.
+    EndOfTurn,
 }
 
 /// How judgements are generated.
@@ -104,7 +106,7 @@ pub fn generate(
         for generation in engine.step() {
             done += 1;
             if let Some(&index) = submitted.get(&generation.id) {
-                results[index] = Some(Ok(raw(text, generation)));
+                results[index] = Some(Ok(RawJudgement::from_generation(text, generation)));
             }
         }
         observer.advance(done, "");
@@ -129,18 +131,26 @@ impl RawJudgement {
     }
 }
 
-fn raw(text: &JudgeText, generation: Generation) -> RawJudgement {
-    RawJudgement {
-        text: text.decode(&generation.tokens),
-        is_complete: generation.stop == StopReason::StopRule,
-        is_truncated: matches!(generation.stop, StopReason::MaxTokens | StopReason::Cancelled),
-        tokens: generation.tokens,
-        logprobs: generation.logprobs,
-        score_logprobs: generation.readout,
+impl RawJudgement {
+    /// A finished generation as text.
+    pub(crate) fn from_generation(text: &JudgeText, generation: Generation) -> Self {
+        Self {
+            text: text.decode(&generation.tokens),
+            is_complete: generation.stop == StopReason::StopRule,
+            is_truncated: matches!(generation.stop, StopReason::MaxTokens | StopReason::Cancelled),
+            tokens: generation.tokens,
+            logprobs: generation.logprobs,
+            score_logprobs: generation.readout,
+        }
     }
 }
 
-fn request(call: &JudgeCall, text: &JudgeText, sampling: &JudgeSampling) -> GenerationRequest {
+/// What the engine is asked for one judgement.
+pub(crate) fn request(
+    call: &JudgeCall,
+    text: &JudgeText,
+    sampling: &JudgeSampling,
+) -> GenerationRequest {
     let readout = match sampling.read_scores {
         true => text.outcomes().iter().map(|outcome| outcome.tokens.clone()).collect(),
         false => Vec::new(),

@@ -326,7 +326,7 @@ impl<C: Completer> PairwiseJudge for CompleterJudge<C> {
 }
 
 /// The verdict over both orders; orders that disagree make a tie.
-fn both_orders(
+pub(crate) fn both_orders(
     in_order: Vec<PairwiseVote>,
     swapped: Vec<PairwiseVote>,
 ) -> Result<PairwiseVerdict, ItemFault> {

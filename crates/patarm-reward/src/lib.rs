@@ -39,6 +39,7 @@ pub mod policy_loss;
 pub mod random;
 pub mod rubric;
 pub mod rules;
+pub mod serving;
 pub mod task;
 pub mod template;
 pub mod verdict;

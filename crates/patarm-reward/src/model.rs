@@ -65,6 +65,9 @@ pub enum ItemFault {
         /// What fits.
         limit: usize,
     },
+    /// The model cannot do what was asked.
+    #[error("{0}")]
+    Unsupported(String),
     /// The engine failed.
     #[error("{0}")]
     Engine(String),

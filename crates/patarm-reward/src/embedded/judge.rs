@@ -70,7 +70,8 @@ pub struct Splice {
 }
 
 impl EmbeddedJudge<'_> {
-    fn sampling(&self) -> JudgeSampling {
+    /// How this judge generates.
+    pub(crate) fn sampling(&self) -> JudgeSampling {
         let expected =
             self.settings.read_out == ReadOut::Expected && !self.text.outcomes().is_empty();
         JudgeSampling {
@@ -86,7 +87,7 @@ impl EmbeddedJudge<'_> {
     /// Turns what was generated into a judgement. With a score distribution the
     /// written score is drawn from it, which is what sampling on would do at
     /// temperature 1; a draw of "no admissible score" is a fault.
-    fn judgement(&self, raw: &RawJudgement, sequence: u64) -> Judgement {
+    pub(crate) fn judgement(&self, raw: &RawJudgement, sequence: u64) -> Judgement {
         let (_, close) = self.text.score_tags();
         if raw.score_logprobs.is_empty() || !raw.is_complete {
             return self.parsed(raw, &raw.text);

@@ -13,7 +13,7 @@ use crate::template::{
     ChatFrame, JudgeFormat, JudgePrompt, JudgeTemplate, PromptOptions, RubricMode, SegmentKind,
     SegmentLevel,
 };
-use crate::verdict::{ParsedJudgement, ScoreKind, ScoreScale, TextEnd};
+use crate::verdict::{ParsedComparison, ParsedJudgement, ScoreKind, ScoreScale, TextEnd};
 
 /// How many recent tokens are decoded to look for a tag.
 const TAIL_TOKENS: usize = 24;
@@ -87,6 +87,13 @@ impl JudgeText {
         self.format.parse(text, if is_truncated { TextEnd::Truncated } else { TextEnd::Stopped })
     }
 
+    /// Parses the text of a comparison.
+    #[must_use]
+    pub fn parse_comparison(&self, text: &str, is_truncated: bool) -> ParsedComparison {
+        let end = if is_truncated { TextEnd::Truncated } else { TextEnd::Stopped };
+        self.format.parse_comparison(text, end)
+    }
+
     /// The template.
     #[must_use]
     pub fn template(&self) -> &JudgeTemplate {
@@ -97,6 +104,12 @@ impl JudgeText {
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The tokenizer, for those who outlive this.
+    #[must_use]
+    pub fn shared_tokenizer(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.tokenizer)
     }
 
     /// Every admissible score with its tokens; empty when the scale has decimals.
@@ -120,6 +133,22 @@ impl JudgeText {
         let task = task.unwrap_or_else(|| crate::task::detect_task(&item.prompt));
         let options = PromptOptions { task, mode: self.mode, frame: &self.frame };
         self.encode_prompt(&self.template.pointwise(item, &options))
+    }
+
+    /// The pairwise judge prompt of two responses, the first shown as A, as segments:
+    /// what all comparisons of the task share, what those of a prompt share, and the rest.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text.
+    pub fn encode_pairwise(
+        &self,
+        prompt: &Conversation,
+        responses: [&str; 2],
+        task: Option<Task>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let task = task.unwrap_or_else(|| crate::task::detect_task(prompt));
+        let options = PromptOptions { task, mode: self.mode, frame: &self.frame };
+        self.encode_prompt(&self.template.pairwise(prompt, responses, &options))
     }
 
     fn encode_prompt(&self, prompt: &JudgePrompt) -> Result<Vec<Vec<u32>>> {
@@ -166,6 +195,7 @@ impl JudgeText {
             match stop {
                 StopAt::BeforeScore => text.trim_end().ends_with(&open),
                 StopAt::AfterScore => text.trim_end().ends_with(&close),
+                StopAt::EndOfTurn => false,
             }
         })
     }
