@@ -39,6 +39,8 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("indicatif", &["patarm"], "only the binary prints"),
     ("ctrlc", &["patarm"], "only the binary handles signals"),
     ("axum", &["patarm-serve"], "only patarm-serve speaks wire protocols"),
+    ("hyper", &["patarm-serve"], "only patarm-serve speaks wire protocols"),
+    ("tokio", &["patarm-serve"], "only patarm-serve is asynchronous"),
 ];
 
 /// Most cargo features of a crate.

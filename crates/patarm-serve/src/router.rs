@@ -1,0 +1,215 @@
+//! All routes and what they share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use patarm_reward::serving::ServedModel;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::config::ServerConfig;
+use crate::core::Core;
+use crate::dialect::{self, Dialect};
+use crate::exchange::{BYTES_PER_PERMIT, Held, Ids, Route, handle, refuse};
+use crate::fault::{Fault, FaultCode};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::openapi::{Description, Operation};
+use crate::shutdown::Shutdown;
+
+/// The running server, shared by all requests.
+pub struct App {
+    core: Core,
+    config: ServerConfig,
+    keys: Keys,
+    metrics: Arc<Metrics>,
+    memory: Arc<Semaphore>,
+    ids: Ids,
+    shutdown: Shutdown,
+    is_ready: AtomicBool,
+    description: Value,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Starts the models' threads.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        config: ServerConfig,
+        models: Vec<Box<dyn ServedModel>>,
+        shutdown: Shutdown,
+    ) -> std::io::Result<Arc<Self>> {
+        let metrics = Arc::new(Metrics::default());
+        let core = Core::start(models, config.limits, &metrics)?;
+        let permits = (config.limits.max_held_bytes / BYTES_PER_PERMIT).min(Semaphore::MAX_PERMITS);
+        Ok(Arc::new(Self {
+            core,
+            keys: Keys::new(&config.api_keys),
+            metrics,
+            memory: Arc::new(Semaphore::new(permits)),
+            ids: Ids::new(process_prefix()),
+            shutdown,
+            is_ready: AtomicBool::new(true),
+            description: routes().1.finish(),
+            config,
+        }))
+    }
+
+    /// The models.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// How the server is set up.
+    #[must_use]
+    pub fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// A share of the memory for bodies; `None` when it is used up.
+    pub(crate) fn hold(&self, bytes: usize) -> Option<Held> {
+        let permits = u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT)).ok()?;
+        let permit = Arc::clone(&self.memory).try_acquire_many_owned(permits).ok()?;
+        self.metrics.held_bytes().inc_by(bytes as i64);
+        Some(Held { app: Arc::clone(&self.metrics), bytes: bytes as i64, _permit: permit })
+    }
+
+    /// Seconds since 1970, for dialects that say when an answer was made.
+    pub(crate) fn now_s(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    }
+
+    fn is_ready(&self) -> bool {
+        let alive = self.core.hosts().iter().all(crate::core::Host::is_alive);
+        self.is_ready.load(std::sync::atomic::Ordering::Relaxed)
+            && alive
+            && !self.shutdown.is_triggered()
+    }
+}
+
+/// Something that differs between processes, so that ids of two runs do not mix in a log.
+fn process_prefix() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    (now as u32) ^ std::process::id().rotate_left(16)
+}
+
+/// Routes under construction, with their description.
+#[derive(Default)]
+pub(crate) struct Routes {
+    router: Router<Arc<App>>,
+    description: Description,
+}
+
+impl Routes {
+    /// Adds a route that takes a body.
+    pub(crate) fn post<R: Route>(self) -> Self {
+        let act = |axum::extract::State(app): axum::extract::State<Arc<App>>, request: Request| async move {
+            handle::<R>(app, request).await
+        };
+        let Self { router, mut description } = self;
+        description.post::<R>();
+        Self { router: router.route(R::PATH, post(act)), description }
+    }
+
+    /// Adds a route without a body.
+    pub(crate) fn get(
+        self,
+        path: &'static str,
+        about: &'static str,
+        act: MethodRouter<Arc<App>>,
+    ) -> Self {
+        let Self { router, mut description } = self;
+        description.add(Operation::get(path, about));
+        Self { router: router.route(path, act), description }
+    }
+}
+
+fn routes() -> (Router<Arc<App>>, Description) {
+    let routes = Routes::default()
+        .get("/health", "Whether the process answers at all.", get(health))
+        .get("/ready", "Whether it takes work.", get(ready))
+        .get("/metrics", "Measurements as Prometheus text.", get(metrics))
+        .get("/openapi.json", "This description.", get(openapi));
+    let Routes { router, description } = dialect::add(routes);
+    (router, description)
+}
+
+/// The routes of a running server.
+pub fn router(app: &Arc<App>) -> Router {
+    routes()
+        .0
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Arc::clone(app))
+}
+
+type Shared = axum::extract::State<Arc<App>>;
+
+async fn health() -> Response {
+    axum::Json(json!({ "status": "ok" })).into_response()
+}
+
+async fn ready(axum::extract::State(app): Shared) -> Response {
+    let models: Vec<Value> = app
+        .core
+        .hosts()
+        .iter()
+        .map(|host| json!({ "name": host.card().name, "alive": host.is_alive() }))
+        .collect();
+    let is_ready = app.is_ready();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(json!({ "ready": is_ready, "models": models }))).into_response()
+}
+
+async fn metrics(axum::extract::State(app): Shared) -> Response {
+    for host in app.core.hosts() {
+        app.metrics.queue_depth(&host.card().name, host.depth());
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response()
+}
+
+async fn openapi(axum::extract::State(app): Shared) -> Response {
+    axum::Json(app.description.clone()).into_response()
+}
+
+async fn not_found() -> Response {
+    refuse(Dialect::Native, &Fault::plain(FaultCode::NotFound), "")
+}
+
+async fn wrong_method() -> Response {
+    refuse(Dialect::Native, &Fault::plain(FaultCode::MethodNotAllowed), "")
+}
+
+#[cfg(test)]
+mod tests;
