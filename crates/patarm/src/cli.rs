@@ -1,6 +1,8 @@
 //! The command line: one definition for parsing, help, completions and man pages.
 
 mod eval;
+pub(crate) mod load;
+pub(crate) mod serve;
 
 use std::path::PathBuf;
 
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Score(Score),
     /// Measure a reward model on a benchmark, or compare two results.
     Eval(Eval),
+    /// Serve models to trainers and people.
+    Serve(serve::Serve),
     /// Write a report of runs as one HTML file.
     Report(Report),
     /// Measure speed.
@@ -375,6 +379,9 @@ pub(crate) struct Bench {
     /// How much work a step is.
     #[command(flatten)]
     pub(crate) sizes: BenchSizes,
+    /// How a server is loaded.
+    #[command(flatten)]
+    pub(crate) load: load::LoadOptions,
 }
 
 /// How much work a step is; what is not given is as the documentation says.
@@ -425,4 +432,6 @@ pub(crate) enum BenchKind {
     Score,
     /// One preference-aware step: judgements drawn and learned from on a tree.
     Grpo,
+    /// Load on a running server, every answer checked.
+    Serve,
 }

@@ -7,6 +7,7 @@ mod eval;
 mod judge;
 mod model;
 pub(crate) mod report;
+mod serve;
 mod train;
 
 use crate::cli::{Arguments, Command};
@@ -23,6 +24,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Judge(options) => judge::judge(options, global),
         Command::Score(options) => judge::score(options, global),
         Command::Eval(command) => eval::run(command, global),
+        Command::Serve(options) => serve::run(options, global),
         Command::Report(options) => report::run(options, global),
         Command::Bench(options) => bench::run(options, global),
         Command::Completions { shell } => documentation::completions(*shell),

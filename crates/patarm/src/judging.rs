@@ -84,7 +84,7 @@ pub(crate) fn with_pairwise(
 
 /// The judge's template and limits: from the command line, else from the run that
 /// trained the model, else the defaults.
-fn judge_config(options: &JudgeOptions, loaded: &Loaded) -> anyhow::Result<JudgeConfig> {
+pub(crate) fn judge_config(options: &JudgeOptions, loaded: &Loaded) -> anyhow::Result<JudgeConfig> {
     let mut config = match &loaded.located.recipe {
         Some(path) => Recipe::load(path, &[])?.judge,
         None => JudgeConfig::default(),
@@ -99,7 +99,12 @@ fn judge_config(options: &JudgeOptions, loaded: &Loaded) -> anyhow::Result<Judge
     Ok(config)
 }
 
-fn settings(options: &JudgeOptions, config: &JudgeConfig, text: &JudgeText) -> JudgeSettings {
+/// How an embedded judge generates.
+pub(crate) fn settings(
+    options: &JudgeOptions,
+    config: &JudgeConfig,
+    text: &JudgeText,
+) -> JudgeSettings {
     let can_read = !text.outcomes().is_empty() && options.asking.temperature > 0.0;
     JudgeSettings {
         read_out: match options.asking.readout {
@@ -114,7 +119,8 @@ fn settings(options: &JudgeOptions, config: &JudgeConfig, text: &JudgeText) -> J
     }
 }
 
-fn remote_config(options: &JudgeOptions) -> CompleterJudgeConfig {
+/// How a remote judge is asked.
+pub(crate) fn remote_config(options: &JudgeOptions) -> CompleterJudgeConfig {
     CompleterJudgeConfig {
         votes: options.asking.votes,
         temperature: options.asking.temperature,

@@ -11,6 +11,7 @@ mod grpo;
 mod process;
 mod rollout;
 mod score;
+mod serve;
 mod shapes;
 mod sizes;
 mod train;
@@ -73,13 +74,16 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     if options.repeats == 0 {
         return Err(failure(Code::Usage, "--repeats must be at least 1"));
     }
+    if options.what == BenchKind::Serve {
+        return serve::run(&options.load, global);
+    }
     let sizes = Sizes::resolve(options.what, &options.sizes);
     if !sizes.are_usable(options.what) {
         return Err(failure(Code::Usage, "every size of the work must be at least 1"));
     }
     let mut decoder = open(options, global)?;
     let (backend, shape) = (decoder.backend.clone(), decoder.shape.clone());
-    let mut work = piece(options.what, &mut decoder, sizes);
+    let Some(mut work) = piece(options.what, &mut decoder, sizes) else { return Ok(()) };
     work.warm_up()?;
     let product = ceilings::product(backend.as_ref());
     let samples: Vec<Sample> =
@@ -107,13 +111,19 @@ fn open(options: &Bench, global: &Global) -> anyhow::Result<Decoder> {
     Ok(model::open_decoder(&base, global)?.1)
 }
 
-fn piece<'a>(what: BenchKind, decoder: &'a mut Decoder, sizes: Sizes) -> Box<dyn Work + 'a> {
-    match what {
+/// The work of one step; `None` for a load, which has none.
+fn piece<'a>(
+    what: BenchKind,
+    decoder: &'a mut Decoder,
+    sizes: Sizes,
+) -> Option<Box<dyn Work + 'a>> {
+    Some(match what {
         BenchKind::Train => Box::new(train::Train::new(decoder, sizes)),
         BenchKind::Rollout => Box::new(rollout::Rollout::new(decoder, sizes)),
         BenchKind::Score => Box::new(score::Score::new(decoder, sizes)),
         BenchKind::Grpo => Box::new(grpo::Grpo::new(decoder, sizes)),
-    }
+        BenchKind::Serve => return None,
+    })
 }
 
 /// One step.
@@ -212,6 +222,7 @@ fn name(what: BenchKind) -> &'static str {
         BenchKind::Rollout => "rollout",
         BenchKind::Score => "score",
         BenchKind::Grpo => "grpo",
+        BenchKind::Serve => "serve",
     }
 }
 

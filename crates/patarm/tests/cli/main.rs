@@ -8,6 +8,7 @@ mod documentation;
 mod exit_codes;
 mod goldens;
 mod model;
+mod serve;
 mod stages;
 mod support;
 mod teacher;

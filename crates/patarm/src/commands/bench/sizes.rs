@@ -40,6 +40,7 @@ impl Sizes {
             BenchKind::Score if self.prompt > 0 => &[self.rows, self.length, self.branches],
             BenchKind::Score => &[self.rows, self.length],
             BenchKind::Grpo => &[self.rows, self.length, self.prompt, self.response, self.branches],
+            BenchKind::Serve => &[],
         };
         // A row of one token predicts nothing.
         used.iter().all(|size| *size > 0) && (what != BenchKind::Train || self.length > 1)
@@ -53,6 +54,7 @@ fn defaults(what: BenchKind) -> Sizes {
         BenchKind::Rollout => Sizes { rows: 32, length: 64, prompt: 256, branches: 1, ..none },
         BenchKind::Score => Sizes { rows: 256, length: 1_000, ..none },
         BenchKind::Grpo => Sizes { rows: 2, length: 64, prompt: 400, response: 200, branches: 8 },
+        BenchKind::Serve => Sizes { rows: 0, length: 0, prompt: 0, response: 0, branches: 0 },
     }
 }
 
