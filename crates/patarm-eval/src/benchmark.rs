@@ -9,6 +9,7 @@
 //! documentation are made.
 
 pub mod accuracy;
+pub mod agreement;
 pub mod answers;
 pub mod bias;
 pub mod item;

@@ -3,14 +3,36 @@
 //! A new benchmark is a file here and a line in [`ALL`]; the command line and the
 //! list in the documentation follow from the table.
 
+pub mod autoj;
+pub mod hhh;
+pub mod judgebench;
+pub mod llmbar;
+pub mod mtbench_human;
 pub mod pairs;
+pub mod pandalm;
+pub mod ppe;
 pub mod rewardbench;
+pub mod rewardbench2;
+pub mod rmb;
+pub mod rmbench;
 
 use crate::benchmark::{Benchmark, responses::Responses};
 
 /// Every benchmark, in the order of their documentation.
-pub static ALL: &[&dyn Benchmark] =
-    &[&Responses(rewardbench::RewardBench), &Responses(pairs::Pairs)];
+pub static ALL: &[&dyn Benchmark] = &[
+    &Responses(rewardbench::RewardBench),
+    &Responses(rewardbench2::RewardBench2),
+    &Responses(rmbench::RmBench),
+    &Responses(judgebench::JudgeBench),
+    &Responses(ppe::Ppe),
+    &Responses(rmb::Rmb),
+    &Responses(llmbar::LlmBar),
+    &Responses(hhh::Hhh),
+    &Responses(pandalm::PandaLm),
+    &Responses(autoj::AutoJ),
+    &Responses(mtbench_human::MtBenchHuman),
+    &Responses(pairs::Pairs),
+];
 
 /// The benchmark of a name.
 #[must_use]

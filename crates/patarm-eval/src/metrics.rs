@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use patarm_text::Preference;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -40,6 +41,17 @@ impl Outcome {
             Some(std::cmp::Ordering::Greater) => Self::Right,
             Some(std::cmp::Ordering::Less) => Self::Wrong,
             Some(std::cmp::Ordering::Equal) => Self::Tie,
+        }
+    }
+
+    /// The outcome of preferring the first (right) or the second (wrong) of two.
+    #[must_use]
+    pub fn of_preference(preference: Preference) -> Self {
+        match preference {
+            Preference::First => Self::Right,
+            Preference::Second => Self::Wrong,
+            Preference::Tie => Self::Tie,
+            Preference::Unknown => Self::Fault,
         }
     }
 

@@ -102,12 +102,7 @@ impl Answer {
     /// How a right response came out against a wrong one.
     #[must_use]
     pub fn outcome(&self, right: usize, wrong: usize) -> Outcome {
-        match self.preference(right, wrong) {
-            None | Some(Preference::Unknown) => Outcome::Fault,
-            Some(Preference::First) => Outcome::Right,
-            Some(Preference::Second) => Outcome::Wrong,
-            Some(Preference::Tie) => Outcome::Tie,
-        }
+        self.preference(right, wrong).map_or(Outcome::Fault, Outcome::of_preference)
     }
 
     /// Which of two responses the subject prefers; `None` where it does not say.

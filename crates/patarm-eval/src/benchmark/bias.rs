@@ -98,11 +98,11 @@ fn length_correlation(set: &Set<'_>) -> Option<Metric> {
 }
 
 /// How verdicts depend on the order of showing: agreement of both orders, share of
-/// verdicts for what was shown first (ties left out), and accuracy demanding that
-/// both orders are right.
+/// verdicts for what was shown first (ties left out), accuracy demanding that both
+/// orders are right, and the mean accuracy of single orders (ties and faults ½).
 fn position(set: &Set<'_>, resampling: Resampling) -> Metrics {
-    let mut tally = Tally::new(6);
-    let mut counts = [0usize; 3];
+    let mut tally = Tally::new(8);
+    let mut counts = [0usize; 4];
     for (index, answered) in set.answered.iter().enumerate() {
         let Answer::Verdicts(verdicts) = &answered.answer else { continue };
         let cluster = set.clusters[index];
@@ -122,6 +122,13 @@ fn position(set: &Set<'_>, resampling: Resampling) -> Metrics {
         }
         for (right, wrong) in set.items[index].labelled_pairs() {
             let verdict = verdicts.get(&(right.min(wrong), right.max(wrong)));
+            for preference in verdict.into_iter().flat_map(|v| v.preferences()).flatten() {
+                let preferred = preference.map(|p| if right < wrong { p } else { p.swap() });
+                let outcome = preferred.map_or(Outcome::Fault, |p| Outcome::of_preference(p));
+                counts[3] += 1;
+                tally.add(cluster, 6, outcome.half_credit());
+                tally.add(cluster, 7, 1.0);
+            }
             let both = verdict.is_some_and(|v| v.straight.is_some() && v.swapped.is_some());
             if both {
                 counts[2] += 1;
@@ -131,7 +138,12 @@ fn position(set: &Set<'_>, resampling: Resampling) -> Metrics {
             }
         }
     }
-    let names = ["position.consistency", "position.first_rate", "accuracy.both_orders"];
+    let names = [
+        "position.consistency",
+        "position.first_rate",
+        "accuracy.both_orders",
+        "accuracy.mean_of_orders",
+    ];
     let figures: Vec<Figure<'_>> = names
         .into_iter()
         .enumerate()
