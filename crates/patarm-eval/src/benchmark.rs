@@ -12,6 +12,8 @@ pub mod accuracy;
 pub mod agreement;
 pub mod answers;
 pub mod bias;
+#[cfg(test)]
+mod coverage;
 pub mod item;
 pub mod load;
 pub mod output;

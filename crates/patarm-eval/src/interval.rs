@@ -58,8 +58,15 @@ pub fn wilson(successes: f64, n: usize) -> Interval {
     if n == 0 {
         return Interval { low: 0.0, high: 1.0 };
     }
-    let n = n as f64;
-    let p = successes / n;
+    wilson_of_share(successes / n as f64, n as f64)
+}
+
+/// Wilson's interval of a share `p` with the information of `n` independent trials,
+/// which need not be whole: the effective size of clustered or fractional credits
+/// (N. Dean & M. Pagano, "Evaluating confidence interval methods for binomial
+/// proportions in clustered surveys", Journal of Survey Statistics and Methodology 3,
+/// 2015).
+pub(crate) fn wilson_of_share(p: f64, n: f64) -> Interval {
     let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();

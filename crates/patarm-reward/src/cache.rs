@@ -1,9 +1,10 @@
-//! Completions kept on disk, so that an interrupted run asks for nothing twice.
+//! Answers kept on disk, so that an interrupted run asks for nothing twice.
 //!
-//! A file of JSON lines, only ever appended to: one line a completion, keyed by the
+//! A file of JSON lines, only ever appended to: one line an answer, keyed by the
 //! SHA-256 of everything it depends on: the engine and its revision, the whole prompt
 //! (and with it template, rubric, prompt and response), the sampling settings and the
-//! seed. A last line torn by a crash is cut off when the file is opened; other lines
+//! seed. [`CachedCompleter`] keeps completions; [`judged`] keeps judgements, votes and
+//! rewards. A last line torn by a crash is cut off when the file is opened; other lines
 //! that cannot be read are skipped and counted. One process at a time holds the file.
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,33 +22,38 @@ use crate::completer::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
+pub mod judged;
+
 /// The version of the line format.
-const VERSION: u32 = 1;
-/// Longer lines are skipped; no completion is so long.
+const VERSION: u32 = 2;
+/// Longer lines are skipped; no answer is so long.
 const MAX_LINE_BYTES: u64 = 64 << 20;
 
-/// What a completion depends on, hashed.
+/// What an answer depends on, hashed.
 pub type CacheKey = [u8; 32];
 
 /// One line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Line<T> {
     version: u32,
     key: String,
-    completion: Completion,
+    answer: T,
 }
 
 /// Completions by key, in memory and on disk.
+pub type VerdictCache = DiskCache<Completion>;
+
+/// Answers by key, in memory and on disk.
 #[derive(Debug)]
-pub struct VerdictCache {
+pub struct DiskCache<T> {
     path: PathBuf,
     file: File,
-    known: HashMap<CacheKey, Completion>,
+    known: HashMap<CacheKey, T>,
     num_skipped: usize,
 }
 
-impl VerdictCache {
+impl<T: Clone + Serialize + DeserializeOwned> DiskCache<T> {
     /// Opens the file, or makes it.
     ///
     /// # Errors
@@ -96,8 +103,8 @@ impl VerdictCache {
             }
             whole_bytes += length;
             match parse_line(&line) {
-                Some((key, completion)) => {
-                    self.known.insert(key, completion);
+                Some((key, answer)) => {
+                    self.known.insert(key, answer);
                 }
                 None => self.num_skipped += 1,
             }
@@ -107,7 +114,7 @@ impl VerdictCache {
         Ok(())
     }
 
-    /// Completions known.
+    /// Answers known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.known.len()
@@ -125,21 +132,21 @@ impl VerdictCache {
         self.num_skipped
     }
 
-    /// The completion of a key.
+    /// The answer of a key.
     #[must_use]
-    pub fn get(&self, key: &CacheKey) -> Option<&Completion> {
+    pub fn get(&self, key: &CacheKey) -> Option<&T> {
         self.known.get(key)
     }
 
-    /// Keeps a completion, on disk before this returns to the caller.
+    /// Keeps an answer, on disk before this returns to the caller.
     ///
     /// # Errors
-    /// When the line cannot be written; the completion is then known in memory only, and
+    /// When the line cannot be written; the answer is then known in memory only, and
     /// what was written of it is cut off again.
-    pub fn insert(&mut self, key: CacheKey, completion: &Completion) -> Result<()> {
-        self.known.insert(key, completion.clone());
+    pub fn insert(&mut self, key: CacheKey, answer: &T) -> Result<()> {
+        self.known.insert(key, answer.clone());
         let shown = self.path.display();
-        let line = Line { version: VERSION, key: hex(&key), completion: completion.clone() };
+        let line = Line { version: VERSION, key: hex(&key), answer };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| {
             Error::new(ErrorKind::File, format!("verdict cache {shown}: {error}"))
         })?;
@@ -174,12 +181,12 @@ fn skip_line(reader: &mut impl BufRead) -> std::io::Result<(u64, bool)> {
     }
 }
 
-fn parse_line(line: &[u8]) -> Option<(CacheKey, Completion)> {
-    let line: Line = serde_json::from_slice(line).ok()?;
+fn parse_line<T: DeserializeOwned>(line: &[u8]) -> Option<(CacheKey, T)> {
+    let line: Line<T> = serde_json::from_slice(line).ok()?;
     if line.version != VERSION {
         return None;
     }
-    Some((unhex(&line.key)?, line.completion))
+    Some((unhex(&line.key)?, line.answer))
 }
 
 fn hex(key: &CacheKey) -> String {

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use patarm_text::{Conversation, Item, Task};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::verdict::{
@@ -156,6 +157,7 @@ pub struct PromptOptions<'a> {
 /// A judge template.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgeTemplate {
+    digest: String,
     file: TemplateFile,
     pointwise: Layout,
     pairwise: Layout,
@@ -207,7 +209,15 @@ impl JudgeTemplate {
         file.validate().map_err(|error| wrong(&error))?;
         let pointwise = Layout::pointwise(&file.layouts.pointwise).map_err(|e| wrong(&e))?;
         let pairwise = Layout::pairwise(&file.layouts.pairwise).map_err(|e| wrong(&e))?;
-        Ok(Self { file, pointwise, pairwise })
+        let digest = Sha256::digest(text.as_bytes());
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { digest, file, pointwise, pairwise })
+    }
+
+    /// SHA-256 of the template's text in hexadecimal digits: for keys of caches.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The name, for reports and cache keys.

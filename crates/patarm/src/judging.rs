@@ -15,7 +15,7 @@ use patarm_train::Recipe;
 use patarm_train::recipe::JudgeConfig;
 
 use crate::cli::{Global, JudgeOptions, Readout};
-use crate::resolve::{self, Loaded};
+use crate::resolve::{self, Located};
 use crate::training;
 
 /// Variables that may hold the key of a remote engine, the first found wins.
@@ -43,7 +43,7 @@ pub(crate) fn with_pointwise(
         return act(&remote(options, observer)?);
     }
     let loaded = resolve::open(&options.model, global)?;
-    let config = judge_config(options, &loaded)?;
+    let config = judge_config(options, &loaded.located)?;
     let text = training::judge_text(&config, &loaded.tokenizer)?;
     let judge = EmbeddedJudge {
         decoder: &loaded.decoder,
@@ -66,7 +66,7 @@ pub(crate) fn with_pairwise(
         return act(&remote(options, observer)?);
     }
     let loaded = resolve::open(&options.model, global)?;
-    let config = judge_config(options, &loaded)?;
+    let config = judge_config(options, &loaded.located)?;
     let completer = EmbeddedCompleter {
         decoder: &loaded.decoder,
         tokenizer: Arc::clone(&loaded.tokenizer),
@@ -84,8 +84,11 @@ pub(crate) fn with_pairwise(
 
 /// The judge's template and limits: from the command line, else from the run that
 /// trained the model, else the defaults.
-pub(crate) fn judge_config(options: &JudgeOptions, loaded: &Loaded) -> anyhow::Result<JudgeConfig> {
-    let mut config = match &loaded.located.recipe {
+pub(crate) fn judge_config(
+    options: &JudgeOptions,
+    located: &Located,
+) -> anyhow::Result<JudgeConfig> {
+    let mut config = match &located.recipe {
         Some(path) => Recipe::load(path, &[])?.judge,
         None => JudgeConfig::default(),
     };

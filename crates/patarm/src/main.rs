@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod datasets;
 mod exit;
+mod fingerprint;
 mod judging;
 mod measure;
 mod observer;

@@ -23,12 +23,14 @@ pub enum Rule {
 }
 
 /// Sums of one group of pairs, as they lie in a [`Tally`].
-const SLOTS: usize = 5;
+const SLOTS: usize = 7;
 const RIGHT: usize = 0;
 const TIE: usize = 1;
 const FAULT: usize = 2;
 const ALL: usize = 3;
 const SCORED: usize = 4;
+const HALF: usize = 5;
+const HALF_SCORED: usize = 6;
 
 impl Rule {
     /// Every rule, in the order of their documentation.
@@ -56,16 +58,15 @@ impl Rule {
     /// The accuracy of the group whose sums begin at `place`; see [`Groups::place`].
     #[must_use]
     pub fn at(self, sums: &[f64], place: usize) -> Option<f64> {
-        self.of(&sums[place..place + SLOTS])
+        ratio(sums[place + self.part()], sums[place + self.whole()])
     }
 
-    fn of(self, group: &[f64]) -> Option<f64> {
-        let credit = match self {
-            Self::Strict | Self::StrictWithoutFaults => group[RIGHT],
-            Self::HalfCredit => group[RIGHT] + (group[TIE] + group[FAULT]) / 2.0,
-            Self::HalfCreditWithoutFaults => group[RIGHT] + group[TIE] / 2.0,
-        };
-        ratio(credit, group[self.whole()])
+    fn part(self) -> usize {
+        match self {
+            Self::Strict | Self::StrictWithoutFaults => RIGHT,
+            Self::HalfCredit => HALF,
+            Self::HalfCreditWithoutFaults => HALF_SCORED,
+        }
     }
 }
 
@@ -81,17 +82,19 @@ impl Groups {
     /// Adds an outcome to a group.
     pub fn add(&mut self, group: &str, cluster: usize, outcome: Outcome) {
         let number = self.number(group);
-        let mut add = |slot: usize| self.tally.add(cluster, number * SLOTS + slot, 1.0);
-        add(ALL);
-        match outcome {
-            Outcome::Right => add(RIGHT),
-            Outcome::Tie => add(TIE),
-            Outcome::Fault => add(FAULT),
-            Outcome::Wrong => {}
-        }
-        if outcome != Outcome::Fault {
-            add(SCORED);
-        }
+        let mut add = |slot: usize, value: f64| {
+            if value > 0.0 {
+                self.tally.add(cluster, number * SLOTS + slot, value);
+            }
+        };
+        let is = |other: Outcome| f64::from(u8::from(outcome == other));
+        add(ALL, 1.0);
+        add(RIGHT, is(Outcome::Right));
+        add(TIE, is(Outcome::Tie));
+        add(FAULT, is(Outcome::Fault));
+        add(SCORED, 1.0 - is(Outcome::Fault));
+        add(HALF, outcome.half_credit());
+        add(HALF_SCORED, is(Outcome::Right) + is(Outcome::Tie) / 2.0);
     }
 
     fn number(&mut self, group: &str) -> usize {
@@ -137,12 +140,7 @@ impl Groups {
         let total = |slot: usize| self.tally.total(start + slot) as usize;
         let figure = |rule: Rule| {
             let (name, n) = (format!("{name}.{}", rule.name()), total(rule.whole()));
-            let whole = start + rule.whole();
-            if matches!(rule, Rule::Strict | Rule::StrictWithoutFaults) {
-                return Figure::proportion(name, start + RIGHT, whole, n);
-            }
-            let value = move |sums: &[f64]| rule.of(&sums[start..start + SLOTS]);
-            Figure::of(name, n, value).share_of(whole)
+            Figure::proportion(name, start + rule.part(), start + rule.whole(), n)
         };
         let share = |name: String, slot: usize| {
             Figure::proportion(name, start + slot, start + ALL, total(ALL))

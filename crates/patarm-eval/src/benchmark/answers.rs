@@ -5,6 +5,8 @@
 //! does not change an answer.
 
 mod recorded;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +29,7 @@ use crate::{
     scores::{Shown, Verdicts},
 };
 
-/// Responses or pairs a model is asked about at a time.
+/// Judgements a model is asked for at a time; an interruption loses at most so many.
 const CHUNK: usize = 64;
 
 /// Pairs of responses of an item to be compared, by index.
@@ -180,7 +182,7 @@ pub fn from_file(items: &[Item], path: &Path) -> Result<Answers> {
     Ok(recorded::look_up(items, &crate::scores::ScoreTable::read(path)?))
 }
 
-/// Chunks of whole items with about [`CHUNK`] questions each.
+/// Chunks of whole items with about [`CHUNK`] judgements each.
 fn chunks(sizes: &[usize]) -> Vec<std::ops::Range<usize>> {
     let (mut chunks, mut start, mut size) = (Vec::new(), 0, 0);
     for (index, own) in sizes.iter().enumerate() {
@@ -325,7 +327,8 @@ fn ask_pointwise(
     pointwise: &Pointwise<'_>,
     observer: &dyn Observer,
 ) -> Result<Answers> {
-    let sizes: Vec<usize> = items.iter().map(|item| item.responses.len()).collect();
+    let judgements = |item: &Item| item.responses.len() * pointwise.votes;
+    let sizes: Vec<usize> = items.iter().map(judgements).collect();
     let (mut answered, mut report) = (Vec::with_capacity(items.len()), AnswerReport::default());
     in_chunks(&sizes, observer, |range| {
         let chunk = &items[range];
@@ -339,34 +342,25 @@ fn ask_pointwise(
         check_count(&pointwise.judge.name(), asked.len(), judged.len())?;
         let mut judged = judged.into_iter();
         for item in chunk {
-            let own = judged.by_ref().take(item.responses.len());
-            let rewards = own.map(|judgements| reward(judgements?, pointwise.readout));
-            answered.push(of_judgements(item, rewards.collect(), &mut report));
+            let own: Vec<_> = judged.by_ref().take(item.responses.len()).collect();
+            answered.push(of_judgements(item, own, (pointwise.readout, &mut report)));
         }
         Ok(())
     })?;
     Ok(Answers { answered, report })
 }
 
-/// The vote of judgements; the judgements stay where none of them has a number.
-fn reward(
-    judgements: Vec<Judgement>,
-    readout: ReadOut,
-) -> Result<(Option<f64>, Vec<Judgement>), ItemFault> {
-    let value = vote(&judgements, readout, VoteCombine::Mean).map(|vote| vote.value);
-    Ok((value, judgements))
-}
-
 fn of_judgements(
     item: &Item,
-    judged: Vec<Result<(Option<f64>, Vec<Judgement>), ItemFault>>,
-    report: &mut AnswerReport,
+    judged: Vec<Result<Vec<Judgement>, ItemFault>>,
+    (readout, report): (ReadOut, &mut AnswerReport),
 ) -> Answered {
     let mut answered = Answered::bare(Answer::Scores(Vec::new()));
     let mut scores = Vec::with_capacity(judged.len());
     for (index, judged) in judged.into_iter().enumerate() {
         let score = match judged {
-            Ok((value, judgements)) => {
+            Ok(judgements) => {
+                let value = vote(&judgements, readout, VoteCombine::Mean).map(|vote| vote.value);
                 count_judgements(&judgements, report);
                 if value.is_none() {
                     report.count("unparsed_responses", 1);
@@ -399,7 +393,7 @@ fn ask_pairwise(
     observer: &dyn Observer,
 ) -> Result<Answers> {
     let plans: Vec<Vec<(usize, usize)>> = items.iter().map(plan).collect();
-    let sizes: Vec<usize> = plans.iter().map(Vec::len).collect();
+    let sizes: Vec<usize> = plans.iter().map(|plan| plan.len() * pairwise.votes).collect();
     let (mut answered, mut report) = (Vec::with_capacity(items.len()), AnswerReport::default());
     in_chunks(&sizes, observer, |range| {
         let shown: Vec<(usize, usize, usize)> = range

@@ -124,7 +124,7 @@ fn position(set: &Set<'_>, resampling: Resampling) -> Metrics {
             let verdict = verdicts.get(&(right.min(wrong), right.max(wrong)));
             for preference in verdict.into_iter().flat_map(|v| v.preferences()).flatten() {
                 let preferred = preference.map(|p| if right < wrong { p } else { p.swap() });
-                let outcome = preferred.map_or(Outcome::Fault, |p| Outcome::of_preference(p));
+                let outcome = preferred.map_or(Outcome::Fault, Outcome::of_preference);
                 counts[3] += 1;
                 tally.add(cluster, 6, outcome.half_credit());
                 tally.add(cluster, 7, 1.0);

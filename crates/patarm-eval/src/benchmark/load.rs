@@ -1,5 +1,8 @@
 //! Reading a benchmark's data: files and folders, row by row, bad rows counted.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},

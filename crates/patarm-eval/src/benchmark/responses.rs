@@ -1,6 +1,9 @@
 //! The course of every benchmark that sets responses against each other: read, ask,
 //! measure, and measure what needs no model on the same items.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,

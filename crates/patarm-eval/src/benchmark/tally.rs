@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::summary::{Metric, Metrics};
 use crate::{
-    interval::{Resampling, quantile, wilson},
+    interval::{Resampling, quantile, wilson, wilson_of_share},
     random,
 };
 
@@ -112,9 +112,10 @@ impl Tally {
         self.rows.iter().map(of_row).sum()
     }
 
-    /// Measures figures: Wilson's interval for a proportion of single items, otherwise
-    /// the bootstrap clustered by prompt; where that has no spread, Wilson's on the
-    /// number of prompts, so that nothing looks more certain than its sample allows.
+    /// Measures figures: Wilson's interval for a proportion (with the effective size of
+    /// its sample where prompts have several items or credits are fractional), otherwise
+    /// the bootstrap clustered by prompt; without any spread Wilson's on the number of
+    /// prompts, so that nothing looks more certain than its sample allows.
     /// With 0 resamples there are values without intervals.
     #[must_use]
     pub fn measure(&self, figures: &[Figure<'_>], resampling: Resampling) -> Metrics {
@@ -138,8 +139,11 @@ impl Tally {
         mut resamples: Vec<f64>,
     ) -> Option<[f64; 2]> {
         let units = figure.whole.map(|whole| self.units(figure.part, whole));
-        if let Some(Units { count, are_single: true }) = units {
-            let interval = wilson(value * count as f64, count);
+        if let Some(units) = units.as_ref().filter(|_| figure.part.is_some()) {
+            let size = units.effective_size(value);
+            let interval = size.map(|size| wilson_of_share(value, size));
+            let interval =
+                interval.unwrap_or_else(|| wilson(value * units.count as f64, units.count));
             return Some([interval.low, interval.high]);
         }
         resamples.sort_by(f64::total_cmp);
@@ -152,24 +156,47 @@ impl Tally {
         Some([interval.low, interval.high])
     }
 
-    /// How many prompts a proportion has, and whether each has one item of credit 0 or 1.
+    /// The prompts a proportion has.
     fn units(&self, part: Option<usize>, whole: usize) -> Units {
         let at = |row: &[(usize, f64)], slot: usize| {
             row.iter().find(|(other, _)| *other == slot).map_or(0.0, |(_, value)| *value)
         };
-        let mut units = Units { count: 0, are_single: part.is_some() };
+        let mut units = Units { count: 0, are_single: true, sums: [0.0; 5] };
         for row in self.rows.iter().filter(|row| at(row, whole) > 0.0) {
             units.count += 1;
             let credit = part.map_or(0.0, |part| at(row, part));
-            units.are_single &= at(row, whole) == 1.0 && (credit == 0.0 || credit == 1.0);
+            let size = at(row, whole);
+            units.are_single &= size == 1.0 && (credit == 0.0 || credit == 1.0);
+            let terms = [credit * credit, credit * size, size * size, credit, size];
+            units.sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
         }
         units
     }
 }
 
+/// The prompts of a proportion.
 struct Units {
     count: usize,
+    /// Whether each has one item of credit 0 or 1.
     are_single: bool,
+    /// Sums over prompts of credit², credit · size, size², credit and size.
+    sums: [f64; 5],
+}
+
+impl Units {
+    /// The number of independent trials that carry as much: m(1 − m)/V with V the
+    /// variance of the ratio, linearised and robust to clusters; `None` without spread.
+    fn effective_size(&self, mean: f64) -> Option<f64> {
+        if self.are_single {
+            return (self.count > 0).then_some(self.count as f64);
+        }
+        let [credit2, product, size2, _, size] = self.sums;
+        let squares = credit2 - 2.0 * mean * product + mean * mean * size2;
+        let count = self.count as f64;
+        let variance = count / (count - 1.0) * squares / (size * size);
+        let effective = mean * (1.0 - mean) / variance;
+        (squares > 1e-12 * size2 && effective.is_finite() && effective > 0.0).then_some(effective)
+    }
 }
 
 /// Prompts grouped by equal sums.
@@ -228,6 +255,9 @@ impl Kinds {
             }
             let sums = self.sums(&counts);
             for (kept, figure) in values.iter_mut().zip(figures) {
+                if figure.part.is_some() {
+                    continue;
+                }
                 kept.extend((figure.value)(&sums).filter(|value| value.is_finite()));
             }
         }

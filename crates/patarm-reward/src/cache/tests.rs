@@ -93,7 +93,7 @@ fn lines_that_cannot_be_read_are_skipped_and_counted() {
     let path = folder.path().join("cache.jsonl");
     cached(&path).complete(&[request("a", 1)]);
     let line = std::fs::read_to_string(&path).unwrap();
-    let foreign = line.replace("\"version\":1", "\"version\":9");
+    let foreign = line.replace("\"version\":2", "\"version\":9");
     let short_key = line.replacen("\"key\":\"", "\"key\":\"zz", 1);
     std::fs::write(&path, format!("nonsense\n{foreign}\n{short_key}{line}")).unwrap();
     let cache = VerdictCache::open(&path).unwrap();

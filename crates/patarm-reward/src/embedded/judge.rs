@@ -6,6 +6,7 @@ use patarm_models::kernels::random;
 use patarm_models::{Decoder, Error, ForwardOptions, TreeBuilder};
 use patarm_text::Item;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{JudgeCall, JudgeSampling, JudgeText, RawJudgement, StopAt, generate};
 use crate::judgement::{FormatFault, Judgement};
@@ -186,22 +187,21 @@ impl PointwiseJudge for EmbeddedJudge<'_> {
     ) -> Vec<Result<Vec<Judgement>, ItemFault>> {
         let mut calls = Vec::with_capacity(requests.len() * votes);
         let mut faults = Vec::with_capacity(requests.len());
-        for (index, request) in requests.iter().enumerate() {
+        for request in requests {
             let encoded = self.text.encode(&request.item, request.task);
             faults.push(encoded.as_ref().err().map(|error| ItemFault::Engine(error.to_string())));
             let prompt = encoded.unwrap_or_default();
             for vote in 0..votes {
-                calls.push(JudgeCall {
-                    prompt: prompt.clone(),
-                    sequence: (index * votes + vote) as u64,
-                });
+                let sequence = sequence(&prompt, vote);
+                calls.push(JudgeCall { prompt: prompt.clone(), sequence });
             }
         }
         self.observer.begin("judging", calls.len() as u64);
         let raw = generate(self.decoder, self.text, &calls, &self.sampling(), self.observer);
         self.observer.end();
-        let per_item = raw.chunks(votes.max(1)).zip(faults).enumerate();
-        per_item.map(|(index, (chunk, fault))| self.collect(index * votes, chunk, fault)).collect()
+        let drawn: Vec<_> = raw.into_iter().zip(calls.iter().map(|call| call.sequence)).collect();
+        let per_item = drawn.chunks(votes.max(1)).zip(faults);
+        per_item.map(|(chunk, fault)| self.collect(chunk, fault)).collect()
     }
 
     fn name(&self) -> String {
@@ -212,22 +212,34 @@ impl PointwiseJudge for EmbeddedJudge<'_> {
 impl EmbeddedJudge<'_> {
     fn collect(
         &self,
-        first_sequence: usize,
-        raw: &[Result<RawJudgement, Error>],
+        raw: &[(Result<RawJudgement, Error>, u64)],
         fault: Option<ItemFault>,
     ) -> Result<Vec<Judgement>, ItemFault> {
         if let Some(fault) = fault {
             return Err(fault);
         }
         let mut judgements = Vec::with_capacity(raw.len());
-        for (vote, result) in raw.iter().enumerate() {
+        for (result, sequence) in raw {
             match result {
-                Ok(raw) => judgements.push(self.judgement(raw, (first_sequence + vote) as u64)),
+                Ok(raw) => judgements.push(self.judgement(raw, *sequence)),
                 Err(error) => return Err(fault_of(error)),
             }
         }
         Ok(judgements)
     }
+}
+
+/// The random stream of a judgement: a hash of what is judged and the number of the
+/// vote, so that a judgement does not depend on what it was asked together with, and a
+/// run that goes on from a cache is the run that was not interrupted.
+fn sequence(prompt: &[Vec<u32>], vote: usize) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update((vote as u64).to_le_bytes());
+    prompt.iter().flatten().for_each(|token| hash.update(token.to_le_bytes()));
+    let digest = hash.finalize();
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(bytes)
 }
 
 fn fault_of(error: &Error) -> ItemFault {

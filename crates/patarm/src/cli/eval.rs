@@ -65,6 +65,10 @@ pub(crate) struct Measure {
     /// Responses computed elsewhere, where a benchmark checks or judges responses.
     #[arg(long)]
     pub(crate) responses: Option<PathBuf>,
+    /// Folder in which answers are kept, so that an interrupted run goes on and a
+    /// repeated one costs nothing; `cache` in the result folder by default.
+    #[arg(long)]
+    pub(crate) cache: Option<PathBuf>,
     /// How a generative judge is asked.
     #[command(flatten)]
     pub(crate) asking: Asking,

@@ -1,14 +1,21 @@
-//! Who is measured, from what a user typed.
+//! Who is measured, from what a user typed, with a memory in front.
 
 use std::sync::Arc;
 
 use patarm_eval::benchmark::{Asks, Benchmark, Orders, Pairwise, Pointwise, Subject};
+use patarm_reward::cache::judged::{AnswerCache, Remembering};
 use patarm_reward::embedded::ReadOut;
+use patarm_reward::judgement::Judgement;
+use patarm_reward::model::{ItemFault, JudgeRequest, PointwiseJudge};
 use patarm_reward::observer::Observer;
 
 use crate::cli::{Global, JudgeMode, JudgeOptions, Measure, OrderChoice, Readout};
 use crate::exit::{Code, failure};
 use crate::judging::{with_pairwise, with_pointwise};
+use crate::{fingerprint, output};
+
+/// Name of the file of answers in the folder of the cache.
+const CACHE_FILE: &str = "answers.jsonl";
 
 /// What to do with the subject once it is there.
 pub(super) type Use<'a> = dyn FnMut(&Subject<'_>) -> anyhow::Result<()> + 'a;
@@ -29,21 +36,36 @@ pub(super) fn with(
     };
     let judge = JudgeOptions { model: model.clone(), asking: options.asking.clone() };
     match benchmark.info().asks {
-        Asks::Responses | Asks::Steps => match options.mode {
-            JudgeMode::Pointwise => pointwise(&judge, global, observer, act),
-            JudgeMode::Pairwise => pairwise(&judge, options.orders, (global, observer), act),
-        },
-        Asks::Completions | Asks::Questions => Err(failure(
-            Code::Usage,
-            format!("{} is not measured on a model yet; use --scores", benchmark.info().name),
-        )),
+        Asks::Responses | Asks::Steps => {}
+        Asks::Completions | Asks::Questions => {
+            let name = benchmark.info().name;
+            let message = format!("{name} is not measured on a model yet; use --scores");
+            return Err(failure(Code::Usage, message));
+        }
     }
+    let folder = options.cache.clone().unwrap_or_else(|| options.out.join("cache"));
+    std::fs::create_dir_all(&folder)?;
+    let fingerprint = fingerprint::of_judge(&judge, global)?;
+    let cache = AnswerCache::open(&folder.join(CACHE_FILE), &fingerprint, observer.as_ref())?;
+    match options.mode {
+        JudgeMode::Pointwise => pointwise(&judge, &cache, (global, observer), act)?,
+        JudgeMode::Pairwise => pairwise((&judge, options.orders), &cache, (global, observer), act)?,
+    }
+    if let Some(error) = cache.take_write_error() {
+        output::remark(&format!("answers could not be kept: {error}"));
+    }
+    let counts = cache.counts();
+    if counts.num_known > 0 {
+        let all = counts.num_known + counts.num_asked;
+        output::remark(&format!("{} of {all} answers came from the cache", counts.num_known));
+    }
+    Ok(())
 }
 
 fn pointwise(
     options: &JudgeOptions,
-    global: &Global,
-    observer: &Arc<dyn Observer>,
+    cache: &AnswerCache<'_>,
+    (global, observer): (&Global, &Arc<dyn Observer>),
     act: &mut Use<'_>,
 ) -> anyhow::Result<()> {
     let readout = match options.asking.readout {
@@ -52,13 +74,15 @@ fn pointwise(
     };
     let votes = options.asking.votes.max(1);
     with_pointwise(options, global, observer, &mut |judge| {
-        act(&Subject::Pointwise(Pointwise { judge: &AsJudge(judge), votes, readout }))
+        let judge = AsJudge(judge);
+        let judge = &Remembering { inner: &judge, cache };
+        act(&Subject::Pointwise(Pointwise { judge, votes, readout }))
     })
 }
 
 fn pairwise(
-    options: &JudgeOptions,
-    orders: OrderChoice,
+    (options, orders): (&JudgeOptions, OrderChoice),
+    cache: &AnswerCache<'_>,
     (global, observer): (&Global, &Arc<dyn Observer>),
     act: &mut Use<'_>,
 ) -> anyhow::Result<()> {
@@ -68,6 +92,7 @@ fn pairwise(
     };
     let votes = options.asking.votes.max(1);
     with_pairwise(options, global, observer, &mut |judge| {
+        let judge = &Remembering { inner: judge, cache };
         act(&Subject::Pairwise(Pairwise { judge, votes, orders }))
     })
 }
@@ -75,17 +100,16 @@ fn pairwise(
 /// A judge that is a reward model too, seen as a judge only.
 struct AsJudge<'a>(&'a dyn crate::judging::Pointwise);
 
-impl patarm_reward::model::PointwiseJudge for AsJudge<'_> {
+impl PointwiseJudge for AsJudge<'_> {
     fn judge(
         &self,
-        requests: &[patarm_reward::model::JudgeRequest],
+        requests: &[JudgeRequest],
         votes: usize,
-    ) -> Vec<Result<Vec<patarm_reward::judgement::Judgement>, patarm_reward::model::ItemFault>>
-    {
+    ) -> Vec<Result<Vec<Judgement>, ItemFault>> {
         self.0.judge(requests, votes)
     }
 
     fn name(&self) -> String {
-        patarm_reward::model::PointwiseJudge::name(self.0)
+        PointwiseJudge::name(self.0)
     }
 }

@@ -40,7 +40,7 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
         return remote(name, &asked);
     }
     let loaded = resolve::open(model, global)?;
-    let config = judging::judge_config(&asked, &loaded)?;
+    let config = judging::judge_config(&asked, &loaded.located)?;
     let text = training::judge_text(&config, &loaded.tokenizer)?;
     let settings = judging::settings(&asked, &config, &text);
     let text = GenerativeText::new(name, text, settings, loaded.located.sha256.clone())?;
