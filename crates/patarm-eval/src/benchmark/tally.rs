@@ -69,12 +69,6 @@ impl<'a> Figure<'a> {
     ) -> Self {
         Self { name: name.into(), n, value: Box::new(value), whole: None, part: None }
     }
-
-    /// The same, as a share of a sum.
-    #[must_use]
-    pub fn share_of(self, whole: usize) -> Self {
-        Self { whole: Some(whole), ..self }
-    }
 }
 
 impl Tally {
