@@ -12,6 +12,14 @@ Every line of the file is {"ids": [...], "logprobs": [null, ...]}, where
 logprobs[i] is ln p(ids[i] | ids[..i]). Lines are run one by one in float32 on
 the CPU, whatever type the weights are stored in. Prints one line for each
 sequence and `ok` or `FAIL`; the exit status is 0 or 1, and 2 for bad input.
+
+Scalar reward models are compared by their scores, from the text on: the chat
+template and the tokenizer are those of transformers too.
+
+    patarm score --model CHECKPOINT --input items.jsonl --out scores.jsonl
+    python testdata/check_checkpoints.py CHECKPOINT scores.jsonl --items items.jsonl
+
+where every item is {"id": ..., "prompt": text or messages, "response": ...}.
 """
 
 import argparse
@@ -27,6 +35,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="model folder in Hugging Face layout")
     parser.add_argument("rows", type=Path, help="JSONL of ids and log-probabilities")
+    parser.add_argument("--items", type=Path,
+                        help="JSONL of items: the model is a scalar reward model, ROWS its scores")
     parser.add_argument("--adapter", type=Path, help="adapter folder in PEFT layout")
     parser.add_argument("--tolerance", type=float, default=1e-3,
                         help="largest absolute difference of a log-probability (default 1e-3)")
@@ -56,14 +66,22 @@ def bad_input(sentence):
     sys.exit(2)
 
 
-def load(model_folder, adapter_folder):
+def load(model_folder, adapter_folder, is_scalar):
     """The model, strictly: a missing, unexpected or mis-shaped weight is an error."""
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        model_folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+    kind, options = transformers.AutoModelForCausalLM, {}
+    allowed = set()
+    if is_scalar:
+        kind = transformers.AutoModelForSequenceClassification
+    if is_scalar and adapter_folder is not None:
+        # The head comes with the adapter; the base may be a model that writes text.
+        options, allowed = {"num_labels": 1}, {"score.weight", "lm_head.weight"}
+    model, info = kind.from_pretrained(
+        model_folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(kind):
-            print(f"FAIL {kind}: {sorted(map(str, info[kind]))[:5]}")
+        wrong = {str(key) for key in info.get(kind) or ()} - allowed
+        if wrong:
+            print(f"FAIL {kind}: {sorted(wrong)[:5]}")
             sys.exit(1)
     if adapter_folder is None:
         return model.eval()
@@ -87,10 +105,56 @@ def reference_logprobs(model, ids):
     return logprobs[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
 
 
+def read_jsonl(path):
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def check_scores(arguments, model):
+    """The largest difference of a score, every item alone and all of them padded."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        arguments.adapter or arguments.model, local_files_only=True
+    )
+    items = {str(item["id"]): item for item in read_jsonl(arguments.items)}
+    texts, ours = [], []
+    for row in read_jsonl(arguments.rows):
+        if row["score"] is None:
+            bad_input(f"item {row['item']} has no score: {row['fault']}")
+        item = items[str(row["item"])]
+        prompt = item["prompt"]
+        messages = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        messages = messages + [{"role": "assistant", "content": item["response"]}]
+        texts.append(tokenizer.apply_chat_template(messages, tokenize=False))
+        ours.append(row["score"])
+    if not texts:
+        bad_input("there is nothing to compare")
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    pad = model.config.pad_token_id
+    longest = max(map(len, encoded))
+    padded = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in encoded])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in encoded])
+    with torch.no_grad():
+        alone = [model(torch.tensor([ids])).logits[0, 0].item() for ids in encoded]
+        together = model(padded, attention_mask=mask).logits[:, 0].tolist()
+    worst = 0.0
+    for number, (own, one, row) in enumerate(zip(ours, alone, together), start=1):
+        difference = max(abs(own - one), abs(own - row))
+        print(f"item {number}: {own:.6f}, alone {one:.6f}, padded {row:.6f}")
+        worst = max(worst, difference if difference == difference else float("inf"))
+    return worst
+
+
+def finish(worst, tolerance):
+    passed = worst <= tolerance
+    print(f"{'ok' if passed else 'FAIL'}: largest difference {worst:.2e}, allowed {tolerance:.0e}")
+    sys.exit(0 if passed else 1)
+
+
 def main():
     arguments = parse_arguments()
+    model = load(arguments.model, arguments.adapter, arguments.items is not None)
+    if arguments.items is not None:
+        finish(check_scores(arguments, model), arguments.tolerance)
     rows = read_rows(arguments.rows)
-    model = load(arguments.model, arguments.adapter)
     worst = 0.0
     for number, (ids, logprobs) in enumerate(rows, start=1):
         if len(ids) < 2:
@@ -100,9 +164,7 @@ def main():
         difference = (ours - reference_logprobs(model, ids)).abs().nan_to_num(nan=float("inf"))
         print(f"row {number}: {len(ids)} tokens, largest difference {difference.max():.2e}")
         worst = max(worst, difference.max().item())
-    passed = worst <= arguments.tolerance
-    print(f"{'ok' if passed else 'FAIL'}: largest difference {worst:.2e}, allowed {arguments.tolerance:.0e}")
-    sys.exit(0 if passed else 1)
+    finish(worst, arguments.tolerance)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use patarm_reward::model::{Evaluator, ItemFault, Reward, RewardModel};
+use patarm_reward::model::{Evaluator, ItemFault, Measurement, Reward, RewardModel};
 use patarm_text::{Comparison, Item, Preference};
 use serde::{Deserialize, Serialize};
 
@@ -326,6 +326,22 @@ impl Evaluator for PairsEvaluator {
     fn evaluate(&self, model: &dyn RewardModel) -> f64 {
         let evaluated = self.evaluate_fully(model);
         evaluated.ok().and_then(|e| e.result.accuracy.half_credit.value).unwrap_or(f64::NAN)
+    }
+
+    fn measure(&self, model: &dyn RewardModel) -> Measurement {
+        let Ok(Evaluated { result, records }) = self.evaluate_fully(model) else {
+            return Measurement { accuracy: f64::NAN, ..Measurement::default() };
+        };
+        let rewards: Vec<f64> =
+            records.iter().flat_map(|r| [r.chosen_score, r.rejected_score]).flatten().collect();
+        let all = Summary::of(&rewards);
+        Measurement {
+            accuracy: result.accuracy.half_credit.value.unwrap_or(f64::NAN),
+            margin: result.scores.and_then(|scores| scores.margin.mean),
+            expected_calibration_error: result.calibration.map(|c| c.expected_calibration_error),
+            mean: all.mean,
+            deviation: all.deviation,
+        }
     }
 
     fn comparisons(&self) -> &[Comparison] {

@@ -34,6 +34,7 @@ pub mod gguf_writer;
 pub mod json;
 pub mod limits;
 pub mod model_files;
+pub mod reward_config;
 pub mod safetensors_reader;
 pub mod safetensors_writer;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use gguf::{Array, GgufFile, GgufTensor, Metadata, TensorType, Value};
 pub use gguf_writer::GgufWriter;
 pub use model_files::{GgufTokenizer, ModelFiles, TokenizerFiles, TokenizerSource, open_model};
+pub use reward_config::{RewardConfig, RewardFamily};
 pub use safetensors_reader::{SafetensorsFile, SafetensorsSet, StoredTensor};
 pub use safetensors_writer::{SafetensorsWriter, StoredType, TensorSpec, write_safetensors};
 pub use weights::{Tensor, WeightSource};

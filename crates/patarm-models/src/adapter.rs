@@ -57,7 +57,7 @@ pub fn tensor_name(layer: usize, module: &str, which: char) -> String {
 }
 
 impl Decoder {
-    /// Freezes the base and attaches a fresh adapter: `A` uniform in
+    /// Freezes the base (not a head) and attaches a fresh adapter: `A` uniform in
     /// `±1/√input` (Kaiming uniform with a = √5, as PEFT), `B` zero.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Decoder {
     pub fn attach_adapter(&mut self, config: &LoraConfig, seed: u64) -> Result<(), Error> {
         config.check()?;
         for (_, parameter) in self.parameters.iter_mut() {
-            parameter.trainable = false;
+            parameter.trainable = parameter.is_head;
         }
         let backend = self.backend.clone();
         for (layer, block) in self.blocks.iter_mut().enumerate() {

@@ -55,7 +55,19 @@ pub fn save_adapter(
     config: &LoraConfig,
     base: &str,
 ) -> Result<(), Error> {
-    let description = json!({
+    write_json(&folder.join(ADAPTER_CONFIG_FILE), &adapter_description(config, base))?;
+    let entries: Vec<(&str, &Parameter)> = decoder
+        .parameters
+        .iter()
+        .filter(|(_, entry)| is_adapter(entry))
+        .map(|(_, entry)| (entry.name.as_str(), entry))
+        .collect();
+    save_parameters(&folder.join(ADAPTER_FILE), decoder, &entries, StoredType::F32)
+}
+
+/// The `adapter_config.json` of an adapter for a model that writes text.
+pub(crate) fn adapter_description(config: &LoraConfig, base: &str) -> Value {
+    json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -66,15 +78,7 @@ pub fn save_adapter(
         "fan_in_fan_out": false,
         "inference_mode": true,
         "target_modules": config.target_modules,
-    });
-    write_json(&folder.join(ADAPTER_CONFIG_FILE), &description)?;
-    let entries: Vec<(&str, &Parameter)> = decoder
-        .parameters
-        .iter()
-        .filter(|(_, entry)| is_adapter(entry))
-        .map(|(_, entry)| (entry.name.as_str(), entry))
-        .collect();
-    save_parameters(&folder.join(ADAPTER_FILE), decoder, &entries, StoredType::F32)
+    })
 }
 
 /// Reads an adapter folder's configuration and the name of its base model.
@@ -134,11 +138,11 @@ pub fn load_adapter(folder: &Path, decoder: &mut Decoder) -> Result<LoraConfig, 
 pub fn load_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), Error> {
     let path = folder.join(WEIGHTS_FILE);
     let file = SafetensorsFile::open(&path)?;
-    let own: Vec<ParameterId> = decoder
+    let own: Vec<(String, ParameterId)> = decoder
         .parameters
         .iter()
         .filter(|(_, entry)| !is_adapter(entry))
-        .map(|(id, _)| id)
+        .map(|(id, entry)| (entry.name.clone(), id))
         .collect();
     load_into(&file, &path, decoder, &own)
 }
@@ -147,20 +151,21 @@ fn load_into(
     file: &SafetensorsFile,
     path: &Path,
     decoder: &mut Decoder,
-    ids: &[ParameterId],
+    own: &[(String, ParameterId)],
 ) -> Result<(), Error> {
-    for &id in ids {
+    for (name, id) in own {
+        let id = *id;
         let entry = decoder.parameters.get(id);
-        let stored = file.tensor(&entry.name)?;
+        let stored = file.tensor(name)?;
         if stored.shape != entry.shape {
             let kind = ErrorKind::Shape {
-                tensor: entry.name.clone(),
+                tensor: name.clone(),
                 expected: entry.shape.clone(),
                 found: stored.shape.clone(),
             };
             return Err(Error::at(path, kind));
         }
-        let values = file.read(&entry.name)?;
+        let values = file.read(name)?;
         let value = decoder.backend.upload(&values);
         decoder.parameters.replace(decoder.backend.as_ref(), id, value);
     }
@@ -233,11 +238,16 @@ pub fn load_optimizer(
     Ok(())
 }
 
-fn is_adapter(entry: &Parameter) -> bool {
+pub(crate) fn is_adapter(entry: &Parameter) -> bool {
     entry.name.contains(".lora_")
 }
 
-fn save_parameters(
+/// Name of a parameter in an adapter's file: PEFT puts its own prefix before a head.
+pub(crate) fn stored_adapter_name(entry: &Parameter) -> String {
+    if entry.is_head { format!("base_model.model.{}", entry.name) } else { entry.name.clone() }
+}
+
+pub(crate) fn save_parameters(
     path: &Path,
     decoder: &Decoder,
     entries: &[(&str, &Parameter)],
@@ -258,31 +268,36 @@ fn save_parameters(
     Ok(writer.finish()?)
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
     let text = format!("{value:#}\n");
     Ok(patarm_files::write_atomically(path, text.as_bytes())?)
 }
 
-/// Reads adapter tensors into a decoder whose adapter is attached already.
+/// Reads adapter tensors, and the head where the decoder has one, into a decoder whose
+/// adapter is attached already.
 ///
 /// # Errors
 /// When the file is unreadable or does not fit.
 pub fn load_adapter_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), Error> {
     let path = folder.join(ADAPTER_FILE);
     let file = SafetensorsFile::open(&path)?;
-    let adapters: Vec<ParameterId> = decoder
+    let own: Vec<(String, ParameterId)> = decoder
         .parameters
         .iter()
-        .filter(|(_, entry)| is_adapter(entry))
-        .map(|(id, _)| id)
+        .filter(|(_, entry)| is_adapter(entry) || entry.is_head)
+        .map(|(id, entry)| (stored_adapter_name(entry), id))
         .collect();
-    if file.tensors().count() != adapters.len() {
+    let heads = own.iter().filter(|(_, id)| decoder.parameters.get(*id).is_head);
+    if let Some((name, _)) = heads.into_iter().find(|(name, _)| file.tensor(name).is_err()) {
+        return Err(Error::at(path, ErrorKind::MissingHead(name.clone())));
+    }
+    if file.tensors().count() != own.len() {
         let message = format!(
             "{} tensors are stored, {} fit this model and its target modules",
             file.tensors().count(),
-            adapters.len()
+            own.len()
         );
         return Err(Error::at(path, ErrorKind::Adapter(message)));
     }
-    load_into(&file, &path, decoder, &adapters)
+    load_into(&file, &path, decoder, &own)
 }

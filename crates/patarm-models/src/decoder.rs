@@ -111,6 +111,30 @@ impl Decoder {
         Ok(Saved { tokens, positions, plan, blocks, last: x, last_inv_rms, hidden, taps })
     }
 
+    /// Runs the forest and keeps nothing: the hidden states after the final norm,
+    /// `[t, d]`, and outputs of the blocks asked for, in the order of the blocks.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn infer(
+        &self,
+        forest: &Forest,
+        taps: &[usize],
+    ) -> Result<(Buffer, Vec<(usize, Buffer)>), Error> {
+        self.check(forest.tokens(), forest.max_depth())?;
+        let (positions, plan) = (forest.positions(), forest.plan());
+        let context = self.context(&positions, &plan);
+        let mut x = self.embed(forest.tokens());
+        let mut tapped = Vec::new();
+        for (layer, block) in self.blocks.iter().enumerate() {
+            drop(block.forward_saving(&context, &mut x));
+            if taps.contains(&layer) {
+                tapped.push((layer, self.copy_of(&x)));
+            }
+        }
+        Ok((context.norm(&x, self.final_norm).0, tapped))
+    }
+
     /// Accumulates the gradients of every trainable parameter, given the gradient
     /// of the final hidden states and of the tapped layers.
     ///

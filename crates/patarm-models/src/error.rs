@@ -20,6 +20,8 @@ pub enum ErrorKind {
         /// Shape in the file.
         found: Vec<usize>,
     },
+    /// A reward model's head is absent.
+    MissingHead(String),
     /// The configuration asks for something the decoder does not do.
     Unsupported(String),
     /// An adapter does not fit its base model, or its files disagree.
@@ -85,6 +87,13 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "tensor {tensor} has shape {found:?}, the configuration says {expected:?}"
+                )
+            }
+            ErrorKind::MissingHead(name) => {
+                write!(
+                    f,
+                    "the reward head {name} is missing; without it the model has no score, and \
+                     a random head is never put in its place"
                 )
             }
             ErrorKind::Unsupported(what) => write!(f, "{what}"),

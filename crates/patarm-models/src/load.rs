@@ -31,7 +31,24 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::load`].
     pub fn from_files(backend: Arc<dyn Backend>, files: &ModelFiles) -> Result<Self, Error> {
-        let shape = DecoderShape::from_config(&files.config);
+        Self::read(backend, DecoderShape::from_config(&files.config), files)
+    }
+
+    /// Loads a decoder that carries a head in place of its output matrix, which may
+    /// be absent from the files; [`Decoder::output`] is then the embedding.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn body_from_files(backend: Arc<dyn Backend>, files: &ModelFiles) -> Result<Self, Error> {
+        let shape = DecoderShape { tied: true, ..DecoderShape::from_config(&files.config) };
+        Self::read(backend, shape, files)
+    }
+
+    fn read(
+        backend: Arc<dyn Backend>,
+        shape: DecoderShape,
+        files: &ModelFiles,
+    ) -> Result<Self, Error> {
         let device = Arc::clone(&backend);
         let mut read = |name: &str, dims: &[usize]| -> Result<Buffer, Error> {
             Ok(device.upload(&files.weights.read_shaped(name, dims)?))

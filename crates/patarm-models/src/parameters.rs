@@ -31,6 +31,9 @@ pub struct Parameter {
     pub decays: bool,
     /// Whether it was prepared as the weight of linear maps.
     is_weight: bool,
+    /// Whether it belongs to a head on top of the decoder: an adapter trains and saves
+    /// it too.
+    pub is_head: bool,
 }
 
 /// All parameters of a model, in a fixed order.
@@ -59,6 +62,7 @@ impl ParameterSet {
             trainable: true,
             decays,
             is_weight: false,
+            is_head: false,
         });
         id
     }

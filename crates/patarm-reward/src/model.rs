@@ -167,11 +167,32 @@ pub trait PairwiseJudge {
     fn name(&self) -> String;
 }
 
+/// What held-out comparisons say of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measurement {
+    /// Share of pairs in which the preferred side has the higher reward; ties and faults
+    /// count one half.
+    pub accuracy: f64,
+    /// Mean of chosen minus rejected.
+    pub margin: Option<f64>,
+    /// Expected calibration error of win probabilities read from the margins.
+    pub expected_calibration_error: Option<f64>,
+    /// Mean of all rewards.
+    pub mean: Option<f64>,
+    /// Standard deviation of all rewards.
+    pub deviation: Option<f64>,
+}
+
 /// Measures a reward model on held-out comparisons: the seam that lets training
 /// evaluate without depending on the evaluation crate.
 pub trait Evaluator {
     /// Accuracy (ties at one half) of `model` on the evaluator's comparisons.
     fn evaluate(&self, model: &dyn RewardModel) -> f64;
+
+    /// Accuracy and, where the evaluator knows more, the rest.
+    fn measure(&self, model: &dyn RewardModel) -> Measurement {
+        Measurement { accuracy: self.evaluate(model), ..Measurement::default() }
+    }
 
     /// The comparisons.
     fn comparisons(&self) -> &[Comparison];

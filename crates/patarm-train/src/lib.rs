@@ -1,6 +1,7 @@
-//! Training loops: judgement fine-tuning and preference-aware reinforcement.
+//! Training loops: judges (fine-tuning, preference-aware reinforcement) and
+//! discriminative reward models.
 //!
-//! One loop a file ([`sft`], [`grpo`]), each opened by what it implements and how
+//! One loop a file ([`sft`], [`grpo`], [`bradley_terry`]), each opened by what it implements and how
 //! it deviates. Losses, advantages and rewards are pure functions of
 //! `patarm-reward`; what is here puts them on a prefix tree and into a run
 //! directory that survives interruption.
@@ -8,6 +9,8 @@
 #![deny(missing_docs)]
 
 pub mod batches;
+pub mod bradley_terry;
+pub mod discriminative;
 pub mod error;
 pub mod grpo;
 pub mod judgement_batch;
@@ -15,6 +18,7 @@ pub mod lengths;
 pub mod pair_loss;
 pub mod parsing;
 pub mod recipe;
+pub mod reward_pairs;
 pub mod rollout;
 pub mod run_directory;
 pub mod sft;

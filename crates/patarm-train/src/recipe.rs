@@ -13,6 +13,7 @@ use patarm_reward::policy_loss::kl::KlEstimator;
 use patarm_reward::template::RubricMode;
 use serde::{Deserialize, Serialize};
 
+use crate::bradley_terry::BradleyTerryConfig;
 use crate::error::Error;
 
 /// Version of the recipe format this program reads and writes.
@@ -43,6 +44,9 @@ pub struct Recipe {
     /// Preference-aware reinforcement; absent = skipped.
     #[serde(default)]
     pub grpo: Option<GrpoConfig>,
+    /// A scalar reward model; excludes the two stages of a judge.
+    #[serde(default)]
+    pub bradley_terry: Option<BradleyTerryConfig>,
     /// Held-out measurement during the run.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
@@ -372,6 +376,12 @@ impl Recipe {
         }
         if !(0.0..1.0).contains(&self.data.held_out_share) {
             return Err("data.held_out_share must lie in 0..1".into());
+        }
+        if let Some(config) = &self.bradley_terry {
+            if self.cold_start.is_some() || self.grpo.is_some() {
+                return Err("[bradley_terry] stands alone: remove [cold_start] and [grpo]".into());
+            }
+            config.check().map_err(|message| format!("bradley_terry.{message}"))?;
         }
         let Some(grpo) = &self.grpo else {
             return Ok(());

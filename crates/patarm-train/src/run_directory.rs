@@ -67,6 +67,8 @@ pub enum Phase {
     ColdStart,
     /// Preference-aware reinforcement.
     Grpo,
+    /// A scalar reward model on pairs.
+    BradleyTerry,
 }
 
 impl Phase {
@@ -76,6 +78,7 @@ impl Phase {
         match self {
             Self::ColdStart => "cold_start",
             Self::Grpo => "grpo",
+            Self::BradleyTerry => "bradley_terry",
         }
     }
 }

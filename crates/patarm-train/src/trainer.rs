@@ -1,11 +1,12 @@
-//! What both loops share: the model in training, its optimiser, its run directory.
+//! What all loops share: the model in training, its optimiser, its run directory.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use patarm_models::checkpoint;
-use patarm_models::files::{ModelConfig, StoredType};
+use patarm_models::files::{ModelConfig, RewardConfig, StoredType};
 use patarm_models::optimizer::UpdateReport;
+use patarm_models::reward_checkpoint::{save_reward_adapter, save_reward_model};
 use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients, Optimizer};
 use patarm_reward::embedded::JudgeText;
 use patarm_reward::model::Evaluator;
@@ -46,8 +47,8 @@ impl Position {
 /// Writes whatever a checkpoint needs beside weights, such as tokenizer files.
 pub type WriteCompanions<'a> = dyn Fn(&Path) -> Result<(), String> + 'a;
 
-/// Everything that is fixed during a run.
-pub struct TrainerContext<'a> {
+/// Everything that is fixed during a run; `T` is what turns data into tokens.
+pub struct TrainerContext<'a, T = JudgeText> {
     /// The recipe.
     pub recipe: &'a Recipe,
     /// Configuration of the base model.
@@ -55,7 +56,7 @@ pub struct TrainerContext<'a> {
     /// Name or path of the base model, for adapters.
     pub base: &'a str,
     /// Prompts and tags.
-    pub text: &'a JudgeText,
+    pub text: &'a T,
     /// Who watches.
     pub observer: &'a dyn Observer,
     /// Held-out measurement.
@@ -65,9 +66,9 @@ pub struct TrainerContext<'a> {
 }
 
 /// A model in training.
-pub struct Trainer<'a> {
+pub struct Trainer<'a, T = JudgeText> {
     /// Fixed surroundings.
-    pub context: TrainerContext<'a>,
+    pub context: TrainerContext<'a, T>,
     /// The model.
     pub decoder: Decoder,
     /// Optimiser of the current stage.
@@ -78,19 +79,21 @@ pub struct Trainer<'a> {
     pub run: RunDirectory,
     /// How far the current stage is.
     pub position: Position,
+    /// What stands on top of the decoder; `None` for a model that writes text.
+    pub reward: Option<RewardConfig>,
 }
 
-impl std::fmt::Debug for Trainer<'_> {
+impl<T> std::fmt::Debug for Trainer<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trainer").field("position", &self.position).finish_non_exhaustive()
     }
 }
 
-impl<'a> Trainer<'a> {
+impl<'a, T> Trainer<'a, T> {
     /// A trainer at the beginning of a stage.
     #[must_use]
     pub fn new(
-        context: TrainerContext<'a>,
+        context: TrainerContext<'a, T>,
         decoder: Decoder,
         run: RunDirectory,
         phase: Phase,
@@ -98,7 +101,8 @@ impl<'a> Trainer<'a> {
         let backend = decoder.backend.clone();
         let optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters);
         let gradients = Gradients::zeros(backend.as_ref(), &decoder.parameters);
-        Self { context, decoder, optimizer, gradients, run, position: Position::start(phase) }
+        let position = Position::start(phase);
+        Self { context, decoder, optimizer, gradients, run, position, reward: None }
     }
 
     /// Enters a stage with a fresh optimiser.
@@ -197,10 +201,18 @@ impl<'a> Trainer<'a> {
     }
 
     fn write_model(&self, folder: &Path) -> Result<(), patarm_models::Error> {
-        let TrainerContext { recipe, config, base, .. } = &self.context;
-        match &recipe.parameters.lora {
-            Some(lora) => checkpoint::save_adapter(folder, &self.decoder, lora, base),
-            None => checkpoint::save_model(folder, &self.decoder, config, StoredType::F32),
+        let (decoder, context) = (&self.decoder, &self.context);
+        match (&context.recipe.parameters.lora, &self.reward) {
+            (Some(lora), None) => checkpoint::save_adapter(folder, decoder, lora, context.base),
+            (None, None) => {
+                checkpoint::save_model(folder, decoder, context.config, StoredType::F32)
+            }
+            (Some(lora), Some(reward)) => {
+                save_reward_adapter(folder, decoder, (lora, reward), context.base)
+            }
+            (None, Some(reward)) => {
+                save_reward_model(folder, decoder, (context.config, reward), StoredType::F32)
+            }
         }
     }
 

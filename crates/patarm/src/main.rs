@@ -17,6 +17,8 @@ mod output;
 mod pull;
 mod quickstart;
 mod resolve;
+mod reward_models;
+mod reward_training;
 mod stages;
 mod teacher;
 mod training;

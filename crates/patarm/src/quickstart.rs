@@ -125,6 +125,7 @@ fn train_and_measure(
                 spliced = measurement.spliced(decoder, &measured)?;
                 trained = Some(measured);
             }
+            _ => {}
         }
         Ok(())
     };

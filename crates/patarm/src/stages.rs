@@ -85,13 +85,14 @@ impl<'a> StageMeasurement<'a> {
         let num_updates = match phase {
             Phase::ColdStart => self.recipe.cold_start.as_ref().map(|config| config.steps),
             Phase::Grpo => self.recipe.grpo.as_ref().map(|config| config.steps),
+            _ => None,
         };
         if self.held_out.is_empty() || num_updates.is_none_or(|updates| updates == 0) {
             return Ok(());
         }
         let name = match phase {
             Phase::ColdStart => COLD_START,
-            Phase::Grpo => TRAINED,
+            _ => TRAINED,
         };
         let measurement = Measurement {
             text: &self.text,

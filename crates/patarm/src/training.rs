@@ -99,7 +99,8 @@ pub(crate) fn run(
         prepared;
     let pairs = encode_pairs(&train, &text)?;
     let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
-    let mut info = run_info(&recipe, &located, decoder.backend.as_ref(), (&train, &held_out))?;
+    let described = (METHOD, decoder.backend.as_ref());
+    let mut info = run_info(&recipe, &located, described, (&train, &held_out))?;
     run.write_info(&info)?;
     let evaluator = held_out_evaluator(&recipe, &held_out)?;
     let companions =
@@ -271,16 +272,17 @@ pub(crate) fn pairs_options(seed: u64) -> patarm_eval::pairs::PairsOptions {
     }
 }
 
-fn run_info(
+/// What `run.json` says at the start of a run.
+pub(crate) fn run_info(
     recipe: &Recipe,
     located: &Located,
-    backend: &dyn Backend,
+    (method, backend): (&str, &dyn Backend),
     (train, held_out): (&[Comparison], &[Comparison]),
 ) -> anyhow::Result<RunInfo> {
     Ok(RunInfo {
         version: patarm_train::run_directory::RUN_VERSION,
         program: format!("patarm {}", env!("CARGO_PKG_VERSION")),
-        method: METHOD.into(),
+        method: method.into(),
         seed: recipe.seed,
         model_sha256: located.sha256.clone(),
         data_sha256: pull::sha256_of_bytes(&serde_json::to_vec(train)?),
@@ -293,6 +295,6 @@ fn run_info(
 }
 
 /// Seconds since 1970, for event files only.
-fn unix_seconds() -> f64 {
+pub(crate) fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }

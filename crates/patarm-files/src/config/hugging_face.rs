@@ -116,9 +116,9 @@ fn architecture(object: &Map<String, Value>) -> Result<Architecture> {
     }
     let class = object.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     match class {
-        Some("LlamaForCausalLM") => Ok(Architecture::Llama),
-        Some("Qwen2ForCausalLM") => Ok(Architecture::Qwen2),
-        Some("Qwen3ForCausalLM") => Ok(Architecture::Qwen3),
+        Some("LlamaForCausalLM" | "LlamaForSequenceClassification") => Ok(Architecture::Llama),
+        Some("Qwen2ForCausalLM" | "Qwen2ForSequenceClassification") => Ok(Architecture::Qwen2),
+        Some("Qwen3ForCausalLM" | "Qwen3ForSequenceClassification") => Ok(Architecture::Qwen3),
         Some(other) => Err(Error::unsupported(format!("the architecture `{other}`"))),
         None => Err(Error::malformed("there is neither `model_type` nor `architectures`")),
     }

@@ -104,7 +104,7 @@ impl World {
 }
 
 /// The chosen response says one word, the rejected another.
-fn planted(count: usize, first: usize) -> Vec<Comparison> {
+pub fn planted(count: usize, first: usize) -> Vec<Comparison> {
     let pair = |index: usize| {
         let prompt = Conversation::from_user(format!("q{}", first + index));
         let item = |word: &str| Item {

@@ -16,6 +16,7 @@ use crate::cli::{Global, Judge, JudgeMode, Score, TaskChoice};
 use crate::exit::{Code, failure};
 use crate::judging::{with_pairwise, with_pointwise};
 use crate::observer::Terminal;
+use crate::reward_models::with_reward_model;
 use crate::{datasets, output};
 
 /// Items judged between two writes: an interruption loses at most so many.
@@ -112,11 +113,11 @@ pub(super) fn score(options: &Score, global: &Global) -> anyhow::Result<()> {
     let observer: Arc<dyn Observer> = Arc::new(Terminal::install());
     let entries = read_items(&options.input)?;
     let mut output = Resumable::open(&options.out)?;
-    with_pointwise(&options.options, global, &observer, &mut |judge| {
+    with_reward_model(&options.options, global, &observer, &mut |model| {
         let left: Vec<&Entry> = output.missing(&entries, |entry| entry.key());
         for chunk in left.chunks(CHUNK) {
             let items: Vec<Item> = chunk.iter().map(|entry| entry.item.clone()).collect();
-            let results = judge.score(&items);
+            let results = model.score(&items);
             stop_if_interrupted(observer.as_ref(), &options.out)?;
             for (entry, result) in chunk.iter().zip(results) {
                 let (score, fault) = match result {

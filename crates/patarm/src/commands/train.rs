@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use patarm_models::Decoder;
+use patarm_text::Comparison;
 use patarm_train::Recipe;
+use patarm_train::lengths::LengthReport;
 use patarm_train::run_directory::{Phase, Resume};
 use serde::Serialize;
 
@@ -12,7 +14,7 @@ use crate::exit::{Code, failure};
 use crate::observer::Terminal;
 use crate::stages::StageMeasurement;
 use crate::training::{self, Prepared};
-use crate::{datasets, output};
+use crate::{datasets, output, reward_training};
 
 /// Trains as a recipe says, or says what that would need.
 pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
@@ -20,12 +22,15 @@ pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
     let recipe = Recipe::load(&recipe_path, &options.changes)?;
     let folder = recipe_path.parent().unwrap_or(Path::new("."));
     let data = datasets::split(&recipe.data, recipe.seed, folder)?;
+    if recipe.bradley_terry.is_some() {
+        return reward_model(options, (recipe, data), (&out, resume), global);
+    }
     let prepared = training::prepare(recipe, data, global)?;
     if options.dry_run {
         return show(&foresee(&prepared)?, global);
     }
     let observer = Terminal::install();
-    remark_lengths(&prepared);
+    remark_lengths(prepared.lengths);
     let measurement = StageMeasurement::new(&prepared, &observer, &out);
     let mut after_stage = |phase: Phase, decoder: &Decoder| measurement.measure(phase, decoder);
     training::run(prepared, (&out, resume), &observer, &mut after_stage)?;
@@ -34,6 +39,30 @@ pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
     if global.json {
         let object = serde_json::json!({ "version": 1, "run": out, "stages": results });
         return output::json(&object);
+    }
+    output::line(&out.display().to_string())
+}
+
+/// Trains a discriminative reward model.
+fn reward_model(
+    options: &Train,
+    (recipe, data): (Recipe, (Vec<Comparison>, Vec<Comparison>)),
+    (out, resume): (&Path, Resume),
+    global: &Global,
+) -> anyhow::Result<()> {
+    let prepared = reward_training::prepare(recipe, data, global)?;
+    if options.dry_run {
+        return reward_training::foresee(&prepared)?.show(global);
+    }
+    let observer = Terminal::install();
+    remark_lengths(prepared.lengths);
+    let evaluated = reward_training::run(prepared, (out, resume), &observer)?;
+    let result = evaluated.map(|evaluated| evaluated.result);
+    if let Some(accuracy) = result.as_ref().and_then(|result| result.accuracy.half_credit.value) {
+        output::remark(&format!("held-out accuracy {:.1} %", 100.0 * accuracy));
+    }
+    if global.json {
+        return output::json(&serde_json::json!({ "version": 1, "run": out, "result": result }));
     }
     output::line(&out.display().to_string())
 }
@@ -52,8 +81,7 @@ fn places(options: &Train) -> anyhow::Result<(PathBuf, PathBuf, Resume)> {
     Ok((options.recipe.clone(), out, Resume::No))
 }
 
-fn remark_lengths(prepared: &Prepared) {
-    let lengths = prepared.lengths;
+fn remark_lengths(lengths: LengthReport) {
     if lengths != Default::default() {
         output::remark(&format!(
             "too long: {} comparisons dropped, {} prompts and {} responses cut",

@@ -12,6 +12,7 @@ use patarm_reward::observer::Observer;
 use crate::cli::{Global, JudgeMode, JudgeOptions, Measure, OrderChoice, Readout};
 use crate::exit::{Code, failure};
 use crate::judging::{with_pairwise, with_pointwise};
+use crate::reward_models::{gives_numbers, with_reward_model};
 use crate::{fingerprint, output};
 
 /// Name of the file of answers in the folder of the cache.
@@ -68,6 +69,11 @@ fn pointwise(
     (global, observer): (&Global, &Arc<dyn Observer>),
     act: &mut Use<'_>,
 ) -> anyhow::Result<()> {
+    if gives_numbers(&options.model)? {
+        return with_reward_model(options, global, observer, &mut |model| {
+            act(&Subject::Reward(model))
+        });
+    }
     let readout = match options.asking.readout {
         Readout::Sampled => ReadOut::Sampled,
         Readout::Expected => ReadOut::Expected,

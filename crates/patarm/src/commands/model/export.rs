@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use patarm_files::{ModelFiles, StoredType, TokenizerFiles, TokenizerSource};
-use patarm_models::checkpoint;
+use patarm_files::{ModelFiles, RewardConfig, StoredType, TokenizerFiles, TokenizerSource};
+use patarm_models::{Decoder, checkpoint, reward_checkpoint};
 use patarm_text::{Error, Tokenizer};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::cli::{Global, StoredDtype};
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
-use crate::{output, pull};
+use crate::{output, pull, reward_models};
 
 /// What `--json` prints for both commands.
 #[derive(Debug, Serialize)]
@@ -33,10 +33,23 @@ pub(super) fn merge(
 ) -> anyhow::Result<()> {
     refuse_existing(out)?;
     let located = locate_adapter(adapter, base)?;
-    let (files, mut decoder) = super::open_decoder(&located, global)?;
+    let (files, mut decoder, reward) = open_any(&located, global)?;
     decoder.merge_adapter();
     let dtype = merged_type(&files)?;
-    write(&files, &decoder, dtype, (out, global))
+    write(&files, (&decoder, reward.as_ref()), dtype, (out, global))
+}
+
+/// A model that writes text, or a reward model with its head.
+fn open_any(
+    located: &Located,
+    global: &Global,
+) -> anyhow::Result<(ModelFiles, Decoder, Option<RewardConfig>)> {
+    if let Some(reward) = reward_models::description(located)? {
+        let (files, decoder, _) = reward_models::load_weights(located, &reward, global)?;
+        return Ok((files, decoder, Some(reward)));
+    }
+    let (files, decoder) = super::open_decoder(located, global)?;
+    Ok((files, decoder, None))
 }
 
 /// Writes a model as safetensors.
@@ -52,12 +65,12 @@ pub(super) fn convert(
         let message = format!("{source} is an adapter; write it with `patarm model merge`");
         return Err(failure(Code::Usage, message));
     }
-    let (files, decoder) = super::open_decoder(&located, global)?;
+    let (files, decoder, reward) = open_any(&located, global)?;
     let dtype = match dtype {
         StoredDtype::Bf16 => StoredType::Bf16,
         StoredDtype::F32 => StoredType::F32,
     };
-    write(&files, &decoder, dtype, (out, global))
+    write(&files, (&decoder, reward.as_ref()), dtype, (out, global))
 }
 
 fn locate_adapter(adapter: &Path, base: Option<&str>) -> anyhow::Result<Located> {
@@ -96,12 +109,19 @@ fn merged_type(files: &ModelFiles) -> anyhow::Result<StoredType> {
 
 fn write(
     files: &ModelFiles,
-    decoder: &patarm_models::Decoder,
+    (decoder, reward): (&Decoder, Option<&RewardConfig>),
     dtype: StoredType,
     (out, global): (&Path, &Global),
 ) -> anyhow::Result<()> {
     let staged = stage_beside(out)?;
-    checkpoint::save_model(staged.path(), decoder, &files.config, dtype).map_err(unwritten)?;
+    match reward {
+        Some(reward) => {
+            let description = (&files.config, reward);
+            reward_checkpoint::save_reward_model(staged.path(), decoder, description, dtype)
+        }
+        None => checkpoint::save_model(staged.path(), decoder, &files.config, dtype),
+    }
+    .map_err(unwritten)?;
     write_tokenizer(files, staged.path())?;
     let sha256 = pull::sha256_of(&staged.path().join(checkpoint::WEIGHTS_FILE))?;
     publish(staged, out)?;

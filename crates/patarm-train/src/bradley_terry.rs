@@ -1,0 +1,157 @@
+//! A scalar reward model on preference pairs.
+//!
+//! Implements the Bradley–Terry reward model of Ouyang et al. (arXiv 2203.02155,
+//! section 3.5) with what later trainers add: a margin for each pair (Touvron et al.,
+//! arXiv 2307.09288, equation 2), centring (Eisenstein et al., arXiv 2312.09244) and
+//! label smoothing. The reward is a linear map, without bias and in `f32`, of the hidden
+//! state of an item's last token after the final norm.
+//!
+//! # Deviations
+//! - Both sides of a pair, and all pairs of one prompt in a batch, share the
+//!   computation of the prompt; there are no padded rows.
+//! - The head begins at zero by default, so that the first loss is ln 2 exactly;
+//!   `transformers` draws it with deviation 0.02 (`head = { kind = "normal", std = 0.02 }`).
+//! - A margin comes from a pair's strength only when `loss.margin_per_strength` says so.
+
+use patarm_models::files::RewardConfig;
+use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead, TreeBuilder};
+use patarm_reward::model::{Evaluator, Measurement};
+use patarm_reward::observer::Silent;
+use patarm_reward::pair_loss::{PairLossConfig, PairTerm, preference_loss};
+use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText, place};
+use serde::{Deserialize, Serialize};
+
+use crate::discriminative::{Learner, Objective, Schedule, Tally};
+use crate::error::Error;
+use crate::reward_pairs::EncodedRewardPair;
+use crate::run_directory::Phase;
+
+/// The table `[bradley_terry]` of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BradleyTerryConfig {
+    /// The loss.
+    pub loss: PairLossConfig,
+    /// How a fresh head begins; a base that has a head keeps it.
+    pub head: HeadInit,
+    /// How much is trained.
+    pub schedule: Schedule,
+    /// Optimiser.
+    pub optimizer: AdamWConfig,
+}
+
+impl Default for BradleyTerryConfig {
+    fn default() -> Self {
+        Self {
+            loss: PairLossConfig::default(),
+            head: HeadInit::Zero {},
+            schedule: Schedule::default(),
+            optimizer: AdamWConfig::default(),
+        }
+    }
+}
+
+impl BradleyTerryConfig {
+    /// What is wrong with it.
+    ///
+    /// # Errors
+    /// When a value cannot work.
+    pub fn check(&self) -> Result<(), String> {
+        self.schedule.check()?;
+        if !(0.0..=0.5).contains(&self.loss.label_smoothing) {
+            return Err("loss.label_smoothing must lie in 0..=0.5".into());
+        }
+        if self.loss.centring < 0.0 {
+            return Err("loss.centring must not be negative".into());
+        }
+        Ok(())
+    }
+}
+
+/// A scalar head in training.
+#[derive(Debug)]
+pub struct BradleyTerry<'a> {
+    /// The loss.
+    pub loss: PairLossConfig,
+    /// The head.
+    pub head: LinearHead,
+    /// Texts, for held-out measurement.
+    pub text: &'a ScalarText,
+    /// Training pairs.
+    pub pairs: &'a [EncodedRewardPair],
+    /// The description that scoring during the run uses.
+    pub config: RewardConfig,
+}
+
+impl Objective for BradleyTerry<'_> {
+    fn phase(&self) -> Phase {
+        Phase::BradleyTerry
+    }
+
+    fn num_examples(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn num_tokens(&self, example: usize) -> usize {
+        self.pairs[example].num_tokens()
+    }
+
+    fn accumulate(
+        &self,
+        learner: &mut Learner<'_>,
+        examples: &[usize],
+        denominator: f64,
+        tally: &mut Tally,
+    ) -> Result<(), Error> {
+        let mut tree = TreeBuilder::default();
+        let leaves: Vec<_> = examples
+            .iter()
+            .flat_map(|&pair| &self.pairs[pair].sides)
+            .map(|side| place(&mut tree, side))
+            .collect();
+        let (forest, _) = tree.finish();
+        let rows: Vec<usize> = leaves.into_iter().map(|leaf| forest.last_row(leaf)).collect();
+        let saved = learner.decoder.forward(&forest, learner.options)?;
+        let output = self.head.forward(learner.decoder, &saved.hidden, &rows);
+        let mut d_values = Vec::with_capacity(output.values.len());
+        for (rewards, &pair) in output.values.chunks_exact(2).zip(examples) {
+            let margin = self.loss.margin_of(self.pairs[pair].strength);
+            let (chosen, rejected) = (f64::from(rewards[0]), f64::from(rewards[1]));
+            let term = preference_loss(chosen, rejected, margin, &self.loss);
+            tally_pair(tally, (chosen, rejected), &term);
+            d_values.push((term.d_chosen / denominator) as f32);
+            d_values.push((term.d_rejected / denominator) as f32);
+        }
+        tally.count(&forest);
+        let d_hidden = self.head.backward(learner.decoder, &output, &d_values, learner.gradients);
+        learner.decoder.backward(&saved, &d_hidden, &[], learner.gradients);
+        Ok(())
+    }
+
+    fn measure(&self, decoder: &Decoder, evaluator: &dyn Evaluator) -> Measurement {
+        evaluator.measure(&ScalarRewardModel {
+            decoder,
+            head: self.head,
+            text: self.text,
+            config: &self.config,
+            batch_tokens: SCORING_TOKENS,
+            observer: &Silent,
+            name: "scalar reward model".into(),
+        })
+    }
+}
+
+/// The figures every loss on two rewards reports.
+pub(crate) fn tally_pair(tally: &mut Tally, (chosen, rejected): (f64, f64), term: &PairTerm) {
+    tally.add("loss", term.loss);
+    tally.add("margin", chosen - rejected);
+    tally.add("chosen_reward", chosen);
+    tally.add("rejected_reward", rejected);
+    tally.add("reward_square", (chosen * chosen + rejected * rejected) / 2.0);
+    let right = match chosen.partial_cmp(&rejected) {
+        Some(std::cmp::Ordering::Greater) => 1.0,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 0.0,
+    };
+    tally.add("accuracy", right);
+}

@@ -1,0 +1,241 @@
+//! What the loops of all discriminative reward models share.
+//!
+//! A loop file implements [`Objective`]: how its examples are put on a forest and what
+//! their loss and gradient are. Here are the order of the examples, the update, held-out
+//! measurement, the best checkpoint and interruption.
+
+use std::collections::BTreeMap;
+
+use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients};
+use patarm_reward::model::{Evaluator, Measurement};
+use serde::{Deserialize, Serialize};
+
+use crate::batches::batch_indices;
+use crate::error::Error;
+use crate::run_directory::Phase;
+use crate::trainer::{Meter, Trainer, peak_memory_bytes};
+
+/// Stream of the order of examples.
+const ORDER_STREAM: u64 = 0xb7ad;
+
+/// How much is trained, in what portions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Passes over the training examples; the last update may reach into the next.
+    pub epochs: f64,
+    /// Updates, in place of `epochs`.
+    pub steps: Option<u64>,
+    /// Examples an update.
+    pub batch: usize,
+    /// Tokens of one forward; examples are never split.
+    pub micro_batch_tokens: usize,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { epochs: 1.0, steps: None, batch: 16, micro_batch_tokens: 2048 }
+    }
+}
+
+impl Schedule {
+    /// Updates on so many examples.
+    #[must_use]
+    pub fn num_steps(&self, num_examples: usize) -> u64 {
+        let by_epochs = || (self.epochs * num_examples as f64 / self.batch as f64).ceil() as u64;
+        self.steps.unwrap_or_else(by_epochs)
+    }
+
+    /// What is wrong with it, as the rest of a sentence that begins with the table's name.
+    ///
+    /// # Errors
+    /// When a value cannot work.
+    pub fn check(&self) -> Result<(), String> {
+        if self.batch == 0 {
+            return Err("schedule.batch must be at least 1".into());
+        }
+        if !self.epochs.is_finite() || self.epochs <= 0.0 {
+            return Err("schedule.epochs must be positive".into());
+        }
+        Ok(())
+    }
+}
+
+/// A model whose gradient is being collected.
+#[derive(Debug)]
+pub struct Learner<'a> {
+    /// The decoder, heads included.
+    pub decoder: &'a Decoder,
+    /// Where gradients go.
+    pub gradients: &'a mut Gradients,
+    /// How forwards run.
+    pub options: &'a ForwardOptions,
+}
+
+/// Sums over examples, and what was computed for them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Sum of each figure over the examples.
+    pub sums: BTreeMap<&'static str, f64>,
+    /// Tokens computed.
+    pub num_tokens: usize,
+    /// Tokens that padded rows would compute.
+    pub num_row_tokens: usize,
+}
+
+impl Tally {
+    /// Adds a number to a figure.
+    pub fn add(&mut self, name: &'static str, value: f64) {
+        *self.sums.entry(name).or_default() += value;
+    }
+
+    /// Counts the tokens of a forest.
+    pub fn count(&mut self, forest: &patarm_models::Forest) {
+        self.num_tokens += forest.num_tokens();
+        self.num_row_tokens += forest.num_row_tokens();
+    }
+}
+
+/// One kind of reward model in training.
+pub trait Objective {
+    /// The stage, for metrics and checkpoints.
+    fn phase(&self) -> Phase;
+
+    /// Number of training examples.
+    fn num_examples(&self) -> usize;
+
+    /// Tokens of an example, at most.
+    fn num_tokens(&self, example: usize) -> usize;
+
+    /// Adds the examples' figures to `tally` (at least `loss`) and the gradient of their
+    /// mean loss over `denominator` examples to the learner.
+    ///
+    /// # Errors
+    /// When an example does not fit the model.
+    fn accumulate(
+        &self,
+        learner: &mut Learner<'_>,
+        examples: &[usize],
+        denominator: f64,
+        tally: &mut Tally,
+    ) -> Result<(), Error>;
+
+    /// Measures the decoder on held-out comparisons.
+    fn measure(&self, decoder: &Decoder, evaluator: &dyn Evaluator) -> Measurement;
+}
+
+/// Trains until the last step, keeps the best checkpoint, and stores the mean and
+/// deviation of held-out rewards in the trainer's description of the model.
+///
+/// # Errors
+/// When there is no example, one does not fit, a file cannot be written, or the user stops.
+pub fn train<T>(
+    trainer: &mut Trainer<'_, T>,
+    (schedule, optimizer): (&Schedule, &AdamWConfig),
+    objective: &dyn Objective,
+) -> Result<(), Error> {
+    if objective.num_examples() == 0 {
+        return Err(Error::Data("there is no labelled example to learn from".into()));
+    }
+    let total = schedule.num_steps(objective.num_examples());
+    let every = trainer.context.recipe.evaluation.every;
+    let observer = trainer.context.observer;
+    observer.begin(objective.phase().name(), total);
+    while trainer.position.step < total {
+        step(trainer, (schedule, optimizer), objective, total)?;
+        let step = trainer.position.step;
+        if step < total && every > 0 && step.is_multiple_of(every) {
+            keep_best(trainer, objective)?;
+        }
+        trainer.after_step(total)?;
+    }
+    keep_best(trainer, objective)?;
+    observer.end();
+    Ok(())
+}
+
+fn step<T>(
+    trainer: &mut Trainer<'_, T>,
+    (schedule, optimizer): (&Schedule, &AdamWConfig),
+    objective: &dyn Objective,
+    total: u64,
+) -> Result<(), Error> {
+    let step = trainer.position.step + 1;
+    let order = (trainer.context.recipe.seed, ORDER_STREAM);
+    let batch = batch_indices(objective.num_examples(), schedule.batch, step, order);
+    let options = trainer.forward_options();
+    trainer.clear_gradients();
+    let (mut tally, mut meter) = (Tally::default(), Meter::default());
+    for portion in portions(&batch, schedule.micro_batch_tokens, objective) {
+        let mut learner = Learner {
+            decoder: &trainer.decoder,
+            gradients: &mut trainer.gradients,
+            options: &options,
+        };
+        meter
+            .time(|| objective.accumulate(&mut learner, portion, batch.len() as f64, &mut tally))?;
+    }
+    let update = meter.time(|| trainer.update(optimizer, step, total));
+    meter.tokens = tally.num_tokens;
+    trainer.position.step = step;
+    let mut values: Vec<(String, f64)> = tally
+        .sums
+        .iter()
+        .map(|(name, sum)| ((*name).to_owned(), sum / batch.len() as f64))
+        .collect();
+    values.extend([
+        ("gradient_norm".to_owned(), update.gradient_norm),
+        ("learning_rate".to_owned(), update.learning_rate),
+        ("num_tokens".to_owned(), tally.num_tokens as f64),
+        ("num_row_tokens".to_owned(), tally.num_row_tokens as f64),
+        ("train_tokens_per_s".to_owned(), meter.tokens_per_s()),
+        ("peak_memory_bytes".to_owned(), peak_memory_bytes() as f64),
+    ]);
+    trainer.run.metrics(objective.phase(), step, &values)?;
+    let loss = tally.sums.get("loss").copied().unwrap_or(f64::NAN) / batch.len() as f64;
+    let note = format!("loss {loss:.4}  {:.0} tokens/s", meter.tokens_per_s());
+    trainer.context.observer.advance(step, &note);
+    Ok(())
+}
+
+/// Consecutive examples of at most so many tokens; a longer one alone.
+fn portions<'b>(batch: &'b [usize], budget: usize, objective: &dyn Objective) -> Vec<&'b [usize]> {
+    let (mut portions, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (place, example) in batch.iter().enumerate() {
+        let more = objective.num_tokens(*example);
+        if place > start && tokens + more > budget {
+            portions.push(&batch[start..place]);
+            (start, tokens) = (place, 0);
+        }
+        tokens += more;
+    }
+    portions.push(&batch[start..]);
+    portions
+}
+
+/// Measures on the held-out comparisons and keeps the best weights.
+fn keep_best<T>(trainer: &mut Trainer<'_, T>, objective: &dyn Objective) -> Result<(), Error> {
+    let Some(evaluator) = trainer.context.evaluator else {
+        return Ok(());
+    };
+    let measured = objective.measure(&trainer.decoder, evaluator);
+    if let Some(reward) = &mut trainer.reward {
+        reward.mean = measured.mean;
+        reward.std = measured.deviation.filter(|deviation| *deviation > 0.0);
+    }
+    let figures = [
+        ("held_out_accuracy", Some(measured.accuracy)),
+        ("held_out_margin", measured.margin),
+        ("held_out_ece", measured.expected_calibration_error),
+        ("held_out_reward_mean", measured.mean),
+        ("held_out_reward_std", measured.deviation),
+    ];
+    let known = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let step = trainer.position.step;
+    trainer.run.metrics(objective.phase(), step, &known.collect::<Vec<_>>())?;
+    if trainer.position.best_accuracy.is_none_or(|best| measured.accuracy > best) {
+        trainer.position.best_accuracy = Some(measured.accuracy);
+        trainer.save_weights("best")?;
+    }
+    Ok(())
+}
