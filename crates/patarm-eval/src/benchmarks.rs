@@ -57,4 +57,12 @@ mod tests {
         }
         assert!(find("no-such-benchmark").is_none());
     }
+
+    #[test]
+    fn every_benchmark_is_documented() {
+        let page = include_str!("../../../docs/evaluation.md");
+        for info in ALL.iter().map(|benchmark| benchmark.info()) {
+            assert!(page.contains(&format!("`{}`", info.name)), "{} is not", info.name);
+        }
+    }
 }

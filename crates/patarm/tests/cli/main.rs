@@ -5,6 +5,7 @@ mod bench;
 mod data;
 mod disk;
 mod documentation;
+mod eval;
 mod exit_codes;
 mod goldens;
 mod model;

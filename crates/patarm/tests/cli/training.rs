@@ -8,7 +8,7 @@ use patarm_models::kernels::Cpu;
 use patarm_models::{Decoder, DecoderShape, checkpoint};
 use serde_json::Value;
 
-use crate::support::{fail, report, rows, succeed, testdata, text, write};
+use crate::support::{fail, patarm, report, rows, succeed, testdata, text, write};
 
 const RECIPE: &str = r#"
 version = 1
@@ -85,7 +85,26 @@ fn a_run_trains_resumes_measures_and_reports() {
 
     let result =
         report(&["eval", "pairs", "--model", &run, "--data", &pairs, "--out", &at("result")]);
-    assert_eq!(result["result"]["num_comparisons"], 12);
+    assert_eq!(result["result"]["counts"]["items"], 12);
+    let measured = std::fs::read(at("result/summary.json")).expect("file");
+    let again =
+        patarm(&["eval", "pairs", "--model", &run, "--data", &pairs, "--out", &at("result")]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(again.stderr.contains("24 of 24 answers came from the cache"), "{}", again.stderr);
+    assert_eq!(std::fs::read(at("result/summary.json")).expect("file"), measured);
+    let seeded = patarm(&[
+        "eval",
+        "pairs",
+        "--model",
+        &run,
+        "--data",
+        &pairs,
+        "--out",
+        &at("result"),
+        "--seed",
+        "1",
+    ]);
+    assert!(!seeded.stderr.contains("came from the cache"), "{}", seeded.stderr);
     let same = report(&["eval", "compare", &at("result"), &at("result")]);
     assert_eq!(same["result"]["overall"]["half_credit"]["value"], 0.0);
 
