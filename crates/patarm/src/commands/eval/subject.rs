@@ -71,7 +71,7 @@ fn pointwise(
 ) -> anyhow::Result<()> {
     if gives_numbers(&options.model)? {
         return with_reward_model(options, global, observer, &mut |model| {
-            act(&Subject::Reward(model))
+            act(&Subject::Reward(&Remembering { inner: model, cache }))
         });
     }
     let readout = match options.asking.readout {
