@@ -12,9 +12,11 @@ pub mod accuracy;
 pub mod agreement;
 pub mod answers;
 pub mod bias;
+pub mod completions;
 #[cfg(test)]
 mod coverage;
 pub mod item;
+pub mod journal;
 pub mod load;
 pub mod output;
 pub mod responses;
@@ -36,6 +38,7 @@ use serde_json::Value;
 
 use crate::{Result, interval::Resampling};
 
+pub use completions::Completions;
 pub use output::OfficialFile;
 pub use summary::{Evaluation, ItemRecord, Metric, Summary};
 
@@ -179,6 +182,8 @@ pub struct Run<'a> {
     pub base_scores: Option<&'a Path>,
     /// Responses computed elsewhere, for benchmarks that check or judge responses.
     pub responses: Option<&'a Path>,
+    /// How responses are generated and read, for the same benchmarks.
+    pub completions: Completions<'a>,
     /// The resolved configuration, as it stands in the result.
     pub settings: &'a BTreeMap<String, Value>,
     /// Result folder, where official files of an interrupted run may lie.

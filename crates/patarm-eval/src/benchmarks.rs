@@ -5,6 +5,8 @@
 
 pub mod autoj;
 pub mod hhh;
+pub mod infobench;
+pub mod instructions;
 pub mod judgebench;
 pub mod llmbar;
 pub mod mtbench_human;
@@ -32,6 +34,9 @@ pub static ALL: &[&dyn Benchmark] = &[
     &Responses(autoj::AutoJ),
     &Responses(mtbench_human::MtBenchHuman),
     &Responses(pairs::Pairs),
+    &instructions::IFEVAL,
+    &instructions::IFBENCH,
+    &infobench::InfoBench,
 ];
 
 /// The benchmark of a name.

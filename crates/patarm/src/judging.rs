@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use patarm_models::EngineLimits;
+use patarm_reward::completer::Completer;
 use patarm_reward::embedded::{
     EmbeddedCompleter, EmbeddedJudge, JudgeSettings, JudgeText, ReadOut,
 };
@@ -31,6 +32,10 @@ pub(crate) type UsePointwise<'a> =
 /// What to do with a pairwise judge once it is there.
 pub(crate) type UsePairwise<'a> =
     dyn for<'j> FnMut(&'j (dyn PairwiseJudge + 'j)) -> anyhow::Result<()> + 'a;
+
+/// What to do with a completer once it is there.
+pub(crate) type UseCompleter<'a> =
+    dyn for<'c> FnMut(&'c (dyn Completer + 'c)) -> anyhow::Result<()> + 'a;
 
 /// Opens the judge and hands it to `act`.
 pub(crate) fn with_pointwise(
@@ -80,6 +85,26 @@ pub(crate) fn with_pairwise(
         ..remote_config(options)
     };
     act(&CompleterJudge::new(completer, template, settings))
+}
+
+/// Opens a model that completes conversations and hands it to `act`.
+pub(crate) fn with_completer(
+    options: &JudgeOptions,
+    global: &Global,
+    observer: &Arc<dyn Observer>,
+    act: &mut UseCompleter<'_>,
+) -> anyhow::Result<()> {
+    if OpenAiTarget::is_remote(&options.model) {
+        let completer = remote_completer(&options.model, options.asking.concurrency)?;
+        return act(&completer.with_observer(Arc::clone(observer)));
+    }
+    let loaded = resolve::open(&options.model, global)?;
+    act(&EmbeddedCompleter {
+        decoder: &loaded.decoder,
+        tokenizer: Arc::clone(&loaded.tokenizer),
+        limits: EngineLimits::default(),
+        name: options.model.clone(),
+    })
 }
 
 /// The judge's template and limits: from the command line, else from the run that

@@ -61,6 +61,18 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
+    /// Counts and names a row that is not what it should be.
+    pub(crate) fn malformed(&mut self, row: &Row<'_>, problem: &str) {
+        self.num_malformed += 1;
+        self.problem(row, problem);
+    }
+
+    /// Counts and names a row whose item was there before.
+    pub(crate) fn duplicate(&mut self, row: &Row<'_>, problem: &str) {
+        self.num_duplicates += 1;
+        self.problem(row, problem);
+    }
+
     fn problem(&mut self, row: &Row<'_>, problem: &str) {
         if self.problems.len() < MAX_NAMED {
             self.problems.push(format!("{}:{}: {problem}", row.file.display(), row.line));

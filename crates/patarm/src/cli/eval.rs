@@ -39,10 +39,10 @@ pub(crate) struct Measure {
     #[arg(value_parser = benchmark_names())]
     pub(crate) benchmark: String,
     /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`.
-    #[arg(long, required_unless_present = "scores")]
+    #[arg(long, required_unless_present_any = ["scores", "responses"])]
     pub(crate) model: Option<String>,
     /// Answers computed elsewhere, in place of a model.
-    #[arg(long, conflicts_with = "model")]
+    #[arg(long, alias = "evaluations", conflicts_with = "model")]
     pub(crate) scores: Option<PathBuf>,
     /// The benchmark's data: files, folders, or `hf:owner/name/file`; several may follow.
     #[arg(long, required = true, num_args = 1..)]
@@ -69,6 +69,9 @@ pub(crate) struct Measure {
     /// repeated one costs nothing; `cache` in the result folder by default.
     #[arg(long)]
     pub(crate) cache: Option<PathBuf>,
+    /// Folder of NLTK's parameters (`punkt_tab/english`) for rules that count sentences.
+    #[arg(long)]
+    pub(crate) punkt: Option<PathBuf>,
     /// How a generative judge is asked.
     #[command(flatten)]
     pub(crate) asking: Asking,

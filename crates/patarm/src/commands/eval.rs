@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use patarm_eval::benchmark::{Run, Subject, output::write_evaluation};
+use patarm_eval::benchmark::{Completions, Run, Subject, output::write_evaluation};
 use patarm_eval::benchmarks;
 use patarm_eval::interval::Resampling;
 use patarm_reward::observer::Observer;
@@ -48,6 +48,10 @@ fn measure(options: &Measure, global: &Global) -> anyhow::Result<()> {
         resampling: Resampling { resamples: RESAMPLES, seed: options.asking.seed },
         base_scores: options.base_scores.as_deref(),
         responses: options.responses.as_deref(),
+        completions: Completions {
+            max_tokens: options.asking.max_tokens,
+            punkt: options.punkt.as_deref(),
+        },
         settings: &settings,
         out: &options.out,
         observer: observer.as_ref(),
@@ -90,6 +94,7 @@ fn settings(options: &Measure) -> BTreeMap<String, Value> {
         ("resamples", RESAMPLES.into()),
         ("base_scores", paths(&options.base_scores).into()),
         ("responses", paths(&options.responses).into()),
+        ("punkt", paths(&options.punkt).into()),
     ]);
     if let Some(model) = &options.model {
         settings.extend([

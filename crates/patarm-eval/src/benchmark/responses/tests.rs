@@ -63,6 +63,7 @@ fn evaluated_with_base(
         resampling: Resampling { resamples: 200, seed: 3 },
         base_scores,
         responses: None,
+        completions: crate::benchmark::Completions::default(),
         settings: &settings,
         out: Path::new(""),
         observer: &Silent,

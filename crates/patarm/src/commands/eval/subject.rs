@@ -11,7 +11,7 @@ use patarm_reward::observer::Observer;
 
 use crate::cli::{Global, JudgeMode, JudgeOptions, Measure, OrderChoice, Readout};
 use crate::exit::{Code, failure};
-use crate::judging::{with_pairwise, with_pointwise};
+use crate::judging::{with_completer, with_pairwise, with_pointwise};
 use crate::reward_models::{gives_numbers, with_reward_model};
 use crate::{fingerprint, output};
 
@@ -32,16 +32,19 @@ pub(super) fn with(
     if let Some(path) = &options.scores {
         return act(&Subject::File(path));
     }
-    let Some(model) = &options.model else {
-        return Err(failure(Code::Usage, "give --model or --scores"));
+    let asks = benchmark.info().asks;
+    let model = match (&options.model, &options.responses) {
+        (Some(model), _) => model,
+        (None, Some(path)) if asks == Asks::Completions => return act(&Subject::File(path)),
+        (None, _) => return Err(failure(Code::Usage, "give --model or --scores")),
     };
     let judge = JudgeOptions { model: model.clone(), asking: options.asking.clone() };
-    match benchmark.info().asks {
+    match asks {
         Asks::Responses | Asks::Steps => {}
         Asks::Completions | Asks::Questions => {
-            let name = benchmark.info().name;
-            let message = format!("{name} is not measured on a model yet; use --scores");
-            return Err(failure(Code::Usage, message));
+            return with_completer(&judge, global, observer, &mut |completer| {
+                act(&Subject::Completer(completer))
+            });
         }
     }
     let folder = options.cache.clone().unwrap_or_else(|| options.out.join("cache"));
