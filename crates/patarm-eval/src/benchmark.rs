@@ -184,6 +184,8 @@ pub struct Run<'a> {
     pub responses: Option<&'a Path>,
     /// How responses are generated and read, for the same benchmarks.
     pub completions: Completions<'a>,
+    /// Threshold of step scores (see [`crate::steps::threshold::ThresholdRule::parse`]).
+    pub threshold: Option<&'a str>,
     /// The resolved configuration, as it stands in the result.
     pub settings: &'a BTreeMap<String, Value>,
     /// Result folder, where official files of an interrupted run may lie.

@@ -17,8 +17,13 @@ pub mod rewardbench;
 pub mod rewardbench2;
 pub mod rmb;
 pub mod rmbench;
+pub mod steps;
+pub mod tool_pairs;
 
-use crate::benchmark::{Benchmark, responses::Responses};
+use crate::{
+    benchmark::{Benchmark, responses::Responses},
+    steps::data::StepBenchmark,
+};
 
 /// Every benchmark, in the order of their documentation.
 pub static ALL: &[&dyn Benchmark] = &[
@@ -37,6 +42,10 @@ pub static ALL: &[&dyn Benchmark] = &[
     &instructions::IFEVAL,
     &instructions::IFBENCH,
     &infobench::InfoBench,
+    &Responses(tool_pairs::ToolPairs),
+    &steps::Steps(StepBenchmark::PrmBench),
+    &steps::Steps(StepBenchmark::ProcessBench),
+    &steps::Steps(StepBenchmark::BigBenchMistake),
 ];
 
 /// The benchmark of a name.

@@ -8,6 +8,8 @@
 //!
 //! - [`benchmark`] says what a benchmark is; [`benchmarks`] holds them, one a file.
 //! - [`pairs`] runs a model, or a file of [`scores`], over labelled comparisons.
+//! - [`steps`] asks whether a model sees which step of a solution is wrong, [`tools`]
+//!   makes pairs of tool calls whose label a rule has checked.
 //! - [`metrics`] and [`distribution`] turn outcomes and scores into figures.
 //! - [`interval`] and [`significance`] say how far to trust them.
 //! - [`compare`] sets two results on the same pairs against each other.
@@ -26,6 +28,7 @@ mod error;
 mod lines;
 mod random;
 
+pub mod auc;
 pub mod benchmark;
 pub mod benchmarks;
 pub mod calibration;
@@ -42,6 +45,8 @@ pub mod python;
 pub mod report;
 pub mod scores;
 pub mod significance;
+pub mod steps;
 pub mod store;
+pub mod tools;
 
 pub use error::{Error, ErrorKind, Result};

@@ -21,6 +21,13 @@ pub(crate) fn below(n: usize, seed: u64, counter: u64) -> usize {
     ((u128::from(draw(seed, counter)) * n as u128) >> 64) as usize
 }
 
+/// A number for a name: the FNV-1a hash (Fowler, Noll and Vo; 64 bits).
+pub(crate) fn text_number(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +38,14 @@ mod tests {
         assert_eq!(draw(0, 0), 0xe220_a839_7b1d_cdaf);
         assert_eq!(draw(0, 1), 0x6e78_9e6a_a1b9_65f4);
         assert_eq!(draw(0, 2), 0x06c4_5d18_8009_454f);
+    }
+
+    /// Published test values of the hash.
+    #[test]
+    fn names_become_numbers() {
+        assert_eq!(text_number(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(text_number("a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(text_number("foobar"), 0x8594_4171_f739_67e8);
     }
 
     #[test]

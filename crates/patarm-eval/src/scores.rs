@@ -13,7 +13,7 @@
 //! `Infinity`, 1e999) count as absent. A row that cannot be used is counted and the
 //! first few are named with their line; only a file without any usable row is an error.
 
-mod lenient;
+pub(crate) mod lenient;
 #[cfg(test)]
 mod tests;
 

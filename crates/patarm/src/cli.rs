@@ -208,6 +208,22 @@ pub(crate) enum DataCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Make pairs of right and wrong tool calls from function-calling tasks.
+    ToolPairs {
+        /// Folders or files of tasks and possible answers, in the form of the Berkeley
+        /// Function Calling Leaderboard.
+        #[arg(required = true, num_args = 1..)]
+        tasks: Vec<PathBuf>,
+        /// Output file, in the native format.
+        #[arg(long)]
+        out: PathBuf,
+        /// Most pairs of a task, each with another kind of error.
+        #[arg(long, default_value_t = 2)]
+        per_task: usize,
+        /// Seed of every draw.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
     /// Remove comparisons that overlap other files.
     Decontaminate {
         /// Preference file.

@@ -78,7 +78,7 @@ pub struct AnswerReport {
 }
 
 impl AnswerReport {
-    pub(super) fn count(&mut self, name: &str, by: usize) {
+    pub(crate) fn count(&mut self, name: &str, by: usize) {
         if by > 0 {
             *self.counts.entry(name.to_owned()).or_default() += by as u64;
         }

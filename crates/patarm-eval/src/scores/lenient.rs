@@ -5,15 +5,15 @@
 use serde_json::{Map, Value};
 
 /// A row.
-pub(super) struct LenientRow {
+pub(crate) struct LenientRow {
     /// Its fields.
-    pub(super) fields: Map<String, Value>,
+    pub(crate) fields: Map<String, Value>,
     /// Whether a number was not finite.
-    pub(super) has_non_finite: bool,
+    pub(crate) has_non_finite: bool,
 }
 
 /// Parses a line that holds one object.
-pub(super) fn row(line: &[u8]) -> Result<LenientRow, String> {
+pub(crate) fn row(line: &[u8]) -> Result<LenientRow, String> {
     let refused = match serde_json::from_slice(line) {
         Ok(fields) => return Ok(LenientRow { fields, has_non_finite: false }),
         Err(error) => format!("not a JSON object: {error}"),

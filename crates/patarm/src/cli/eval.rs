@@ -72,6 +72,10 @@ pub(crate) struct Measure {
     /// Folder of NLTK's parameters (`punkt_tab/english`) for rules that count sentences.
     #[arg(long)]
     pub(crate) punkt: Option<PathBuf>,
+    /// Step scores above it say that a step is right: a number, or `tune:SHARE` or
+    /// `tune:SUBSET` to choose it on problems that are then left out; 0.5 by default.
+    #[arg(long)]
+    pub(crate) threshold: Option<String>,
     /// How a generative judge is asked.
     #[command(flatten)]
     pub(crate) asking: Asking,

@@ -1,8 +1,11 @@
 //! `patarm data …`: look at preference data, bring it into other shapes, mix it,
 //! keep it apart from evaluation data.
 
+mod tool_pairs;
+
 use std::path::{Path, PathBuf};
 
+use patarm_eval::tools::BuildOptions;
 use patarm_text::dataset::{
     ComparisonReader, Format, OnError, OutputFormat, ReadError, ReadOptions, Skipped,
     write_comparisons,
@@ -26,6 +29,10 @@ pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> 
             convert((file, format.as_deref()), (to, out), global)
         }
         DataCommand::Mix { recipe, out } => mix(recipe, out, global),
+        DataCommand::ToolPairs { tasks, out, per_task, seed } => {
+            let options = BuildOptions { per_task: *per_task, seed: *seed };
+            tool_pairs::run(tasks, out, options, global)
+        }
         DataCommand::Decontaminate { file, against, out, ngram } => {
             separate(file, against, (out, *ngram), global)
         }

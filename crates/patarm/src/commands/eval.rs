@@ -52,6 +52,7 @@ fn measure(options: &Measure, global: &Global) -> anyhow::Result<()> {
             max_tokens: options.asking.max_tokens,
             punkt: options.punkt.as_deref(),
         },
+        threshold: options.threshold.as_deref(),
         settings: &settings,
         out: &options.out,
         observer: observer.as_ref(),

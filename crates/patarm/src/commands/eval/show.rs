@@ -5,8 +5,17 @@ use patarm_eval::benchmark::{Info, Metric, Summary};
 use crate::output;
 
 /// Figures shown beside the headline, by the beginning of their names.
-const SHOWN: [&str; 6] =
-    ["section.", "present.", "subset.", "position.", "length.controlled", "voting."];
+const SHOWN: [&str; 9] = [
+    "section.",
+    "present.",
+    "category.",
+    "class.",
+    "error.",
+    "subset.",
+    "position.",
+    "length.controlled",
+    "voting.",
+];
 
 /// Shows the headline, the parts under half credit, baselines and what went wrong.
 pub(super) fn summary(summary: &Summary, info: &Info) -> anyhow::Result<()> {
