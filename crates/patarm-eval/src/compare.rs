@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    benchmark::ItemRecord,
     interval::{Estimate, Resampling, cluster_bootstrap},
     metrics::{Outcome, grouped},
     pairs::{Evaluated, PairRecord},
@@ -73,11 +74,35 @@ pub struct SubsetDifference {
     pub holm_p: f64,
 }
 
-/// A pair as both results saw it.
+/// An item as one of the results saw it.
+#[derive(Clone, Copy)]
+struct Side {
+    strict: f64,
+    half_credit: f64,
+    is_right: bool,
+}
+
+/// An item as both results saw it.
 struct Common<'a> {
-    record: &'a PairRecord,
-    first: Outcome,
-    second: Outcome,
+    cluster: usize,
+    subset: Option<&'a str>,
+    first: Side,
+    second: Side,
+}
+
+impl Side {
+    fn of_pair(outcome: Outcome) -> Self {
+        Self {
+            strict: outcome.strict_credit(),
+            half_credit: outcome.half_credit(),
+            is_right: outcome == Outcome::Right,
+        }
+    }
+
+    fn of_item(item: &ItemRecord) -> Self {
+        let ItemRecord { strict, half_credit, outcome, .. } = item;
+        Self { strict: *strict, half_credit: *half_credit, is_right: *outcome == Outcome::Right }
+    }
 }
 
 /// Sets `second` against `first` on the pairs both have.
@@ -90,10 +115,86 @@ pub fn compare(
     second: &Evaluated,
     resampling: Resampling,
 ) -> Result<ComparisonResult> {
-    let pairs = common_pairs(&first.records, &second.records)?;
+    let identity = |r: &PairRecord| (r.chosen_index, r.chosen_length, r.rejected_length);
+    let joined = joined(&first.records, &second.records, |r| &r.id, identity)?;
+    let pairs: Vec<Common<'_>> = joined
+        .iter()
+        .map(|(one, other)| Common {
+            cluster: one.cluster,
+            subset: one.subset.as_deref(),
+            first: Side::of_pair(one.outcome),
+            second: Side::of_pair(other.outcome),
+        })
+        .collect();
+    let models = [first.result.model.as_str(), second.result.model.as_str()];
+    let counts = [first.records.len(), second.records.len()];
+    Ok(compared(&pairs, models, counts, resampling))
+}
+
+/// Sets the items of the second model against those of the first, on the items both
+/// have: strict and half credit of an item, whatever a benchmark makes of them, and
+/// McNemar's test on whether its outcome is right.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_items(
+    (first_model, first): (&str, &[ItemRecord]),
+    (second_model, second): (&str, &[ItemRecord]),
+    resampling: Resampling,
+) -> Result<ComparisonResult> {
+    let identity = |item: &ItemRecord| (item.right.clone(), item.lengths.clone());
+    let joined = joined(first, second, |item| &item.id, identity)?;
+    let pairs: Vec<Common<'_>> = joined
+        .iter()
+        .map(|(one, other)| Common {
+            cluster: one.cluster,
+            subset: one.subset.as_deref(),
+            first: Side::of_item(one),
+            second: Side::of_item(other),
+        })
+        .collect();
+    let counts = [first.len(), second.len()];
+    Ok(compared(&pairs, [first_model, second_model], counts, resampling))
+}
+
+/// Records of both results with the same id, in the order of the first.
+fn joined<'a, T, I: PartialEq>(
+    first: &'a [T],
+    second: &'a [T],
+    id: impl Fn(&T) -> &str,
+    identity: impl Fn(&T) -> I,
+) -> Result<Vec<(&'a T, &'a T)>> {
+    let by_id: HashMap<&str, &T> = second.iter().map(|record| (id(record), record)).collect();
+    let mut pairs = Vec::new();
+    for record in first {
+        let Some(other) = by_id.get(id(record)) else {
+            continue;
+        };
+        if identity(record) != identity(other) {
+            return Err(Error::bad_input(format!(
+                "item {:?} differs between the results; evaluate both on the same data",
+                id(record)
+            )));
+        }
+        pairs.push((record, *other));
+    }
+    if pairs.is_empty() {
+        return Err(Error::bad_input(
+            "the results have no item in common; evaluate both on the same data",
+        ));
+    }
+    Ok(pairs)
+}
+
+fn compared(
+    pairs: &[Common<'_>],
+    [first_model, second_model]: [&str; 2],
+    [num_first, num_second]: [usize; 2],
+    resampling: Resampling,
+) -> ComparisonResult {
     let mut by_subset: BTreeMap<&str, Vec<&Common<'_>>> = BTreeMap::new();
-    for pair in &pairs {
-        if let Some(name) = &pair.record.subset {
+    for pair in pairs {
+        if let Some(name) = pair.subset {
             by_subset.entry(name).or_default().push(pair);
         }
     }
@@ -107,57 +208,24 @@ pub fn compare(
             ((*name).to_owned(), SubsetDifference { difference, holm_p })
         })
         .collect();
-    Ok(ComparisonResult {
+    ComparisonResult {
         schema_version: SCHEMA_VERSION,
-        first_model: first.result.model.clone(),
-        second_model: second.result.model.clone(),
+        first_model: first_model.to_owned(),
+        second_model: second_model.to_owned(),
         resampling,
-        num_only_in_first: first.records.len() - pairs.len(),
-        num_only_in_second: second.records.len() - pairs.len(),
+        num_only_in_first: num_first - pairs.len(),
+        num_only_in_second: num_second.saturating_sub(pairs.len()),
         overall: difference(&pairs.iter().collect::<Vec<_>>(), resampling),
         subsets,
-    })
-}
-
-fn common_pairs<'a>(first: &'a [PairRecord], second: &[PairRecord]) -> Result<Vec<Common<'a>>> {
-    let by_id: HashMap<&str, &PairRecord> = second.iter().map(|r| (r.id.as_str(), r)).collect();
-    let mut pairs = Vec::new();
-    for record in first {
-        let Some(other) = by_id.get(record.id.as_str()) else {
-            continue;
-        };
-        if !is_same_pair(record, other) {
-            return Err(Error::bad_input(format!(
-                "pair {:?} differs between the results; evaluate both on the same data",
-                record.id
-            )));
-        }
-        pairs.push(Common { record, first: record.outcome, second: other.outcome });
     }
-    if pairs.is_empty() {
-        return Err(Error::bad_input(
-            "the results have no pair in common; evaluate both on the same data",
-        ));
-    }
-    Ok(pairs)
-}
-
-fn is_same_pair(one: &PairRecord, other: &PairRecord) -> bool {
-    let identity = |r: &PairRecord| (r.chosen_index, r.chosen_length, r.rejected_length);
-    identity(one) == identity(other)
 }
 
 fn difference(pairs: &[&Common<'_>], resampling: Resampling) -> Difference {
     let credits = |pair: &Common<'_>| {
-        [
-            pair.first.strict_credit(),
-            pair.second.strict_credit(),
-            pair.first.half_credit(),
-            pair.second.half_credit(),
-            1.0,
-        ]
+        let Common { first, second, .. } = pair;
+        [first.strict, second.strict, first.half_credit, second.half_credit, 1.0]
     };
-    let clusters = grouped(pairs.iter().map(|pair| (pair.record.cluster, credits(pair))));
+    let clusters = grouped(pairs.iter().map(|pair| (pair.cluster, credits(pair))));
     let total = pairs.iter().fold([0.0; 5], |mut sum, pair| {
         sum.iter_mut().zip(credits(pair)).for_each(|(s, c)| *s += c);
         sum
@@ -170,9 +238,8 @@ fn difference(pairs: &[&Common<'_>], resampling: Resampling) -> Difference {
     let intervals = cluster_bootstrap(&clusters, resampling, differences);
     let estimate = |i: usize| Estimate { value: values[i], interval: intervals[i], n: pairs.len() };
     let mean = |part: f64| (total[4] > 0.0).then(|| part / total[4]);
-    let is_right = |outcome| outcome == Outcome::Right;
     let count = |first: bool, second: bool| {
-        pairs.iter().filter(|p| is_right(p.first) == first && is_right(p.second) == second).count()
+        pairs.iter().filter(|p| p.first.is_right == first && p.second.is_right == second).count()
     };
     let (only_first, only_second) = (count(true, false), count(false, true));
     Difference {

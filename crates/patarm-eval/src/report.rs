@@ -5,6 +5,7 @@
 //! style and charts, fetches nothing and runs no script; every text that comes
 //! from data or from a model is escaped, and a content policy forbids the rest.
 
+mod benchmarks;
 mod charts;
 mod curves;
 mod html;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{compare::ComparisonResult, pairs::PairsResult};
 use html::{Page, escape};
 
+pub use benchmarks::BenchmarkRun;
 pub use load::load_run;
 
 /// Everything a report shows.
@@ -33,6 +35,9 @@ pub struct ReportInput {
     pub title: String,
     /// The runs, in the order they are to be shown.
     pub runs: Vec<Run>,
+    /// Evaluations on benchmarks, in the order they are to be shown.
+    #[serde(default)]
+    pub benchmarks: Vec<BenchmarkRun>,
     /// Paired comparisons of evaluations.
     pub comparisons: Vec<NamedComparison>,
     /// What could not be read or shown, one sentence each.
@@ -121,18 +126,28 @@ impl ReportInput {
         let mut merged = Self { title: title.to_owned(), ..Self::default() };
         for input in inputs {
             merged.runs.extend(input.runs);
+            merged.benchmarks.extend(input.benchmarks);
             merged.comparisons.extend(input.comparisons);
             merged.notes.extend(input.notes);
         }
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for run in &mut merged.runs {
-            let count = seen.entry(run.name.clone()).or_default();
-            *count += 1;
-            if *count > 1 {
-                run.name = format!("{} ({count})", run.name);
-            }
-        }
+        number_repeated(merged.runs.iter_mut().map(|run| &mut run.name));
+        number_repeated(merged.benchmarks.iter_mut().map(|run| &mut run.name));
+        let (comparisons, notes) = benchmarks::comparisons(&merged.benchmarks);
+        merged.comparisons.extend(comparisons);
+        merged.notes.extend(notes);
         merged
+    }
+}
+
+/// A name that stands twice gets a number the second time.
+fn number_repeated<'a>(names: impl Iterator<Item = &'a mut String>) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for name in names {
+        let count = seen.entry(name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            *name = format!("{name} ({count})");
+        }
     }
 }
 
@@ -146,6 +161,9 @@ pub fn render_report(input: &ReportInput) -> String {
         page.section("Notes", &format!("<ul class=\"notes\">{items}</ul>"));
     }
     page.section("Evaluations", &results::table(input));
+    for (heading, content) in benchmarks::sections(&input.benchmarks) {
+        page.section(&heading, &content);
+    }
     page.section("Paired comparisons", &results::comparisons(&input.comparisons));
     page.section("Learning curves", &curves::section(&input.runs));
     page.section("Scores and margins", &results::distributions(input));

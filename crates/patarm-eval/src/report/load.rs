@@ -14,7 +14,10 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{MetricRow, NamedComparison, NamedResult, ReportInput, Run, Sample};
+use super::{
+    MetricRow, NamedComparison, NamedResult, ReportInput, Run, Sample,
+    benchmarks::{is_evaluation, load_evaluation as load_benchmark},
+};
 use crate::{
     Error, Result,
     compare::compare,
@@ -45,8 +48,9 @@ pub(super) const REFERENCE: &str = "cold_start";
 pub(super) const OUTCOME: &str = "trained";
 
 /// Reads a run directory (`recipe.toml`, `run.json`, `metrics.jsonl`,
-/// `samples/*.jsonl`, `evaluations/*.json` or `evaluations/*/result.json`) or a
-/// result folder (`result.json`).
+/// `samples/*.jsonl`, `evaluations/*.json`, `evaluations/*/result.json` or
+/// `evaluations/*/summary.json`), a result folder (`result.json`), or the folder of an
+/// evaluation on a benchmark (`summary.json`).
 ///
 /// A sample is a row `{"prompt", "response", "judgement", "side"?, "pair_id"?,
 /// "step"?, "reward"?}`; the file's name is kept as its source. Evaluations stand
@@ -64,6 +68,10 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
         .and_then(|full| Some(full.file_name()?.to_string_lossy().into_owned()))
         .unwrap_or_else(|| dir.display().to_string());
     let mut input = ReportInput { title: name.clone(), ..ReportInput::default() };
+    if is_evaluation(dir) {
+        input.benchmarks.push(load_benchmark(dir, &name)?);
+        return Ok(input);
+    }
     let mut run = Run {
         name: name.clone(),
         recipe: text_if_there(&dir.join("recipe.toml"))?,
@@ -74,15 +82,21 @@ pub fn load_run(dir: &Path) -> Result<ReportInput> {
     };
     if dir.join(RESULT_FILE).is_file() {
         let result = read_result(&dir.join(RESULT_FILE))?;
-        run.evaluations.push(NamedResult { name, result });
+        run.evaluations.push(NamedResult { name: name.clone(), result });
     }
     let mut with_pairs: Vec<(String, Evaluated)> = Vec::new();
     let mut evaluations = sorted_entries(&dir.join("evaluations"))?;
     evaluations.sort_by_key(|path| stage_rank(&stem(path)));
     for path in evaluations {
-        load_evaluation(&path, &mut run.evaluations, &mut with_pairs)?;
+        if is_evaluation(&path) {
+            let stage = format!("{name}: {}", stem(&path));
+            input.benchmarks.push(load_benchmark(&path, &stage)?);
+        } else {
+            load_evaluation(&path, &mut run.evaluations, &mut with_pairs)?;
+        }
     }
-    if run == (Run { name: run.name.clone(), ..Run::default() }) {
+    let is_empty = run == (Run { name: run.name.clone(), ..Run::default() });
+    if is_empty && input.benchmarks.is_empty() {
         let message =
             "no run or result in this folder; give a run directory or the --out of an evaluation";
         return Err(Error::bad_input(message).in_file(dir));

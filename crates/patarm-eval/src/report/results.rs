@@ -2,6 +2,7 @@
 
 use super::{
     NamedComparison, NamedResult, ReportInput, Run,
+    benchmarks::tiles as tiles_of_benchmarks,
     charts::{
         Labels, Legend, Series, Vertical, Whisker, histogram_chart, interval_chart, line_chart,
     },
@@ -9,6 +10,7 @@ use super::{
     load::{OUTCOME, REFERENCE},
 };
 use crate::{
+    calibration::Calibration,
     compare::Difference,
     interval::Estimate,
     pairs::{PairsResult, ScoreStatistics},
@@ -19,7 +21,8 @@ const MIN_BIN: usize = 8;
 
 /// Tiles with the last evaluation of each run beside its first.
 pub(super) fn headline(input: &ReportInput) -> String {
-    let tiles: String = input.runs.iter().filter_map(|run| tile(run, &input.runs)).collect();
+    let tiles = input.runs.iter().filter_map(|run| tile(run, &input.runs));
+    let tiles: String = tiles.chain([tiles_of_benchmarks(&input.benchmarks)]).collect();
     if tiles.is_empty() { tiles } else { format!("<div class=\"tiles\">{tiles}</div>") }
 }
 
@@ -184,7 +187,8 @@ fn coloured(figure: &Estimate) -> String {
 pub(super) fn distributions(input: &ReportInput) -> String {
     let charts = |(name, result): (String, &PairsResult)| {
         let scores = result.scores.as_ref()?;
-        let drawn = score_charts(scores) + &reliability_chart(result);
+        let reliability = result.calibration.as_ref().map_or(String::new(), reliability_chart);
+        let drawn = score_charts(scores) + &reliability;
         (!drawn.is_empty())
             .then(|| format!("<h3>{}</h3><div class=\"charts\">{drawn}</div>", escape(&name)))
     };
@@ -200,10 +204,8 @@ fn score_charts(scores: &ScoreStatistics) -> String {
         + &histogram_chart(&margins, &[("margin", &scores.margin_histogram)])
 }
 
-fn reliability_chart(result: &PairsResult) -> String {
-    let Some(calibration) = &result.calibration else {
-        return String::new();
-    };
+/// Share right by stated probability.
+pub(super) fn reliability_chart(calibration: &Calibration) -> String {
     let title = format!(
         "Calibration (Brier {}, ECE {})",
         number(Some(calibration.brier)),

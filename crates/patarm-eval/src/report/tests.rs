@@ -17,7 +17,7 @@ use crate::{
     random, store,
 };
 
-const HOSTILE: &str =
+pub(super) const HOSTILE: &str =
     "</pre><script>alert(1)</script><img src=x onerror=\"a'b\">&amp;\u{0}\u{202e}";
 
 /// A draw in [0, 1).
@@ -151,6 +151,7 @@ fn full_input() -> ReportInput {
     ReportInput {
         title: "Quickstart".to_owned(),
         runs: vec![run("seed-0", 0), run("seed-1", 100)],
+        benchmarks: Vec::new(),
         comparisons: vec![NamedComparison {
             first: "cold_start".to_owned(),
             second: "trained".to_owned(),
@@ -162,7 +163,7 @@ fn full_input() -> ReportInput {
 
 /// Counts opening and closing tags of the elements that must balance.
 #[track_caller]
-fn assert_balanced(page: &str) {
+pub(super) fn assert_balanced(page: &str) {
     for element in ["div", "section", "details", "table", "tr", "td", "svg", "pre", "ul", "span"] {
         let opened = page.matches(&format!("<{element}>")).count()
             + page.matches(&format!("<{element} ")).count();
