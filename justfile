@@ -54,3 +54,12 @@ quickstart *ARGS:
 # Everything, as on a clean checkout.
 ci:
     .ci/run
+
+# Debian's browser for the browser tests; run once.
+browser-install:
+    apt-get install -y --no-install-recommends chromium chromium-driver
+
+# Pages in a real headless browser; pictures are kept in target/browser.
+browser:
+    cargo build -p patarm
+    python3 -B -m unittest discover -s browser -v
