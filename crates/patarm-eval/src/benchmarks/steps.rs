@@ -105,6 +105,9 @@ const OVERALL: &[&str] = &[
     "correct_accuracy",
 ];
 
+/// The score of a step of a solution.
+type StepScore<'a> = dyn Fn(&StepItem, usize) -> f64 + 'a;
+
 /// Most problems that are kept word for word.
 const MAX_PROBLEMS: usize = 20;
 
@@ -247,9 +250,9 @@ impl Steps {
             let stream = random::draw(run.resampling.seed, random::text_number(&item.id));
             f64::from(u8::from(random::draw(stream, step as u64) & 1 == 1))
         };
-        let judges: [(&str, &dyn Fn(&StepItem, usize) -> f64); 3] =
+        let judges: [(&str, &StepScore<'_>); 3] =
             [("all_right", &|_, _| 1.0), ("all_wrong", &|_, _| 0.0), ("coin", &coin)];
-        let measured = |score: &dyn Fn(&StepItem, usize) -> f64| {
+        let measured = |score: &StepScore<'_>| {
             let answer = |answered: &Answered<'_>| {
                 let steps = 0..answered.item.steps.len();
                 steps.map(|step| score(answered.item, step)).collect::<Vec<f64>>()

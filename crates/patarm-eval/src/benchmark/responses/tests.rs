@@ -64,6 +64,7 @@ fn evaluated_with_base(
         base_scores,
         responses: None,
         completions: crate::benchmark::Completions::default(),
+        threshold: None,
         settings: &settings,
         out: Path::new(""),
         observer: &Silent,
