@@ -104,6 +104,11 @@ class Browser:
     def open(self, url):
         """Loads a page and waits until it is there."""
         self.call("POST", "/url", {"url": url})
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.run("return document.readyState") != "complete":
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{url} does not finish loading")
+            time.sleep(0.05)
 
     def resize(self, width, height):
         """Sets the size of the page in CSS pixels, as a device of one pixel a pixel."""

@@ -140,48 +140,45 @@ pub(super) struct Whisker {
 }
 
 /// Figures with intervals below each other on one axis from 0 to 1, with a mark at
-/// one half; empty without figures.
+/// one half; empty without figures. Every row is a drawing of its own beside its name,
+/// so that a narrow page can set the name above it.
 pub(super) fn interval_chart(title: &str, whiskers: &[Whisker]) -> String {
     if whiskers.is_empty() {
         return String::new();
     }
-    let (width, left, row) = (1040.0, 300.0, 26.0);
-    let height = 34.0 + row * whiskers.len() as f64;
-    let x = Scale { domain: (0.0, 1.0), range: (left, width - 70.0) };
-    let bottom = height - 24.0;
-    let mut drawn = String::new();
-    for tick in ticks(x.domain, 10) {
-        let place = x.place(tick);
-        let class = if tick == 0.5 { "mark" } else { "grid" };
-        drawn.push_str(&format!(
-            "<line class=\"{class}\" x1=\"{place:.1}\" x2=\"{place:.1}\" y1=\"4\" y2=\"{bottom:.1}\"/>\
-             <text x=\"{place:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            height - 8.0,
-            tick_label(tick)
-        ));
-    }
-    for (index, whisker) in whiskers.iter().enumerate() {
-        let y = 4.0 + row * (index as f64 + 0.5);
-        let (low, high) = (x.place(whisker.interval.low), x.place(whisker.interval.high));
-        let colour = whisker.colour % NUM_COLOURS;
-        drawn.push_str(&format!(
-            "<text class=\"strong\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
-             <path class=\"c{colour}\" d=\"M{low:.1} {y:.1}H{high:.1}\"/>\
-             <circle class=\"c{colour}\" cx=\"{:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>\
-             <text class=\"strong\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            left - 12.0,
-            y + 4.0,
-            escape(&shortened(&whisker.name, 44)),
-            x.place(whisker.value),
-            width - 60.0,
-            y + 4.0,
-            number(Some(whisker.value)),
-        ));
-    }
-    let svg = svg_element(title, width, height, &drawn);
+    let title = escape(title);
+    let rows: String = whiskers.iter().map(|whisker| whisker_row(&title, whisker)).collect();
     format!(
-        "<div class=\"card chart\"><h4>{}</h4><div class=\"scroll wide\">{svg}</div></div>",
-        escape(title)
+        "<div class=\"card chart\"><h4>{title}</h4>{rows}<div class=\"whisker\"><span></span>\
+         <div class=\"ends\"><span>0</span><span>0.5</span><span>1</span></div><b></b></div></div>"
+    )
+}
+
+/// Units of a row's drawing; it is stretched to its column.
+const ROW: (f64, f64) = (200.0, 20.0);
+
+fn whisker_row(title: &str, whisker: &Whisker) -> String {
+    let (width, height) = ROW;
+    let x = Scale { domain: (0.0, 1.0), range: (0.0, width) };
+    let line = |class: &str, at: f64, (top, bottom): (f64, f64)| {
+        let at = x.place(at);
+        format!(
+            "<line class=\"{class}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top}\" y2=\"{bottom}\"/>"
+        )
+    };
+    let grid: String =
+        [0.0, 0.25, 0.75, 1.0].iter().map(|at| line("grid", *at, (0.0, height))).collect();
+    let name = escape(&shortened(&whisker.name, 90));
+    let colour = whisker.colour % NUM_COLOURS;
+    format!(
+        "<div class=\"whisker\"><span>{name}</span><svg viewBox=\"0 0 {width} {height}\" \
+         preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{title}: {name}\">{grid}{}\
+         <path class=\"c{colour}\" d=\"M{:.1} 10H{:.1}\"/>{}</svg><b>{}</b></div>",
+        line("mark", 0.5, (0.0, height)),
+        x.place(whisker.interval.low),
+        x.place(whisker.interval.high),
+        line(&format!("value c{colour}"), whisker.value, (3.0, 17.0)),
+        number(Some(whisker.value)),
     )
 }
 

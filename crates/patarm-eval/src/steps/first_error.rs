@@ -74,59 +74,61 @@ pub fn measure(answered: &[Answered<'_>], threshold: f64, resampling: Resampling
         let next = names.len();
         names.entry(&item.item.subset).or_insert(next);
     }
-    let mut tally = Tally::new(WIDTH * names.len());
+    // The last group holds everything.
+    let everything = names.len();
+    let mut tally = Tally::new(WIDTH * (everything + 1));
     for item in answered {
-        let group = names[item.item.subset.as_str()];
-        for (slot, value) in slots(item, threshold) {
-            tally.add(item.item.cluster, WIDTH * group + slot, value);
+        for group in [names[item.item.subset.as_str()], everything] {
+            for (slot, value) in slots(item, threshold) {
+                tally.add(item.item.cluster, WIDTH * group + slot, value);
+            }
         }
     }
-    let groups: Vec<usize> = names.values().copied().collect();
-    let mut figures = group_figures("", &groups, &tally);
+    let mut figures = group_figures("", everything, &tally);
     if names.len() > 1 {
-        let all = groups.clone();
         figures.push(Figure::of("mean_subset_f1", answered.len(), move |sums| {
-            let parts = all.iter().map(|group| f1(sums, *group, ALL));
+            let parts = (0..everything).map(|group| f1(sums, group, ALL));
             let total: Option<f64> = parts.sum();
-            Some(total? / all.len() as f64)
+            Some(total? / everything as f64)
         }));
         for (name, group) in &names {
-            let part = group_figures(&format!("subset.{name}."), &[*group], &tally);
+            let part = group_figures(&format!("subset.{name}."), *group, &tally);
             figures.extend(part.into_iter().filter(|f| !f.name.ends_with("_without_faults")));
         }
     }
     tally.measure(&figures, resampling)
 }
 
-/// The figures of some groups together.
-fn group_figures(prefix: &str, groups: &[usize], tally: &Tally) -> Vec<Figure<'static>> {
-    let total = |slot: usize| -> usize {
-        groups.iter().map(|group| tally.total(WIDTH * group + slot) as usize).sum()
-    };
+/// The figures of one group. What a figure is a share of is named, so that its interval
+/// is made from as many prompts as that has.
+fn group_figures(prefix: &str, group: usize, tally: &Tally) -> Vec<Figure<'static>> {
+    let start = WIDTH * group;
+    let total = |slot: usize| tally.total(start + slot) as usize;
     let (with, without) = (total(ALL), total(CORRECT + ALL));
     let answered = total(ANSWERED) + total(CORRECT + ANSWERED);
-    let named = |name: &str, n: usize, of: fn(&[f64]) -> Option<f64>| {
-        let groups = groups.to_vec();
-        Figure::of(format!("{prefix}{name}"), n, move |sums| of(&pooled(sums, &groups)))
+    let rarer = start + if with <= without { ALL } else { CORRECT + ALL };
+    let commoner = start + if with <= without { CORRECT + ALL } else { ALL };
+    let named = |name: &str| format!("{prefix}{name}");
+    let right = move |sums: &[f64]| sums[start + RIGHT] + sums[start + CORRECT + RIGHT];
+    let of_all = move |sums: &[f64], slot: usize| {
+        ratio(right(sums), sums[start + slot] + sums[start + CORRECT + slot])
+    };
+    let proportion = |name: &str, kind: usize, n: usize| {
+        Figure::proportion(named(name), start + kind + RIGHT, start + kind + ALL, n)
     };
     let mut figures = vec![
-        named("f1", with + without, |sums| f1(sums, 0, ALL)),
-        named("f1_without_faults", answered, |sums| f1(sums, 0, ANSWERED)),
-        named("error_accuracy", with, |sums| ratio(sums[RIGHT], sums[ALL])),
-        named("correct_accuracy", without, |s| ratio(s[CORRECT + RIGHT], s[CORRECT + ALL])),
-        named("accuracy", with + without, |s| {
-            ratio(s[RIGHT] + s[CORRECT + RIGHT], s[ALL] + s[CORRECT + ALL])
-        }),
-        named("accuracy_without_faults", answered, |s| {
-            ratio(s[RIGHT] + s[CORRECT + RIGHT], s[ANSWERED] + s[CORRECT + ANSWERED])
-        }),
+        Figure::of(named("f1"), with + without, move |sums| f1(sums, group, ALL)).share_of(rarer),
+        Figure::of(named("f1_without_faults"), answered, move |sums| f1(sums, group, ANSWERED))
+            .share_of(rarer),
+        proportion("error_accuracy", 0, with),
+        proportion("correct_accuracy", CORRECT, without),
+        Figure::of(named("accuracy"), with + without, move |sums| of_all(sums, ALL))
+            .share_of(commoner),
+        Figure::of(named("accuracy_without_faults"), answered, move |s| of_all(s, ANSWERED))
+            .share_of(commoner),
     ];
     figures.retain(|figure| figure.n > 0);
     figures
-}
-
-fn pooled(sums: &[f64], groups: &[usize]) -> [f64; WIDTH] {
-    std::array::from_fn(|slot| groups.iter().map(|group| sums[WIDTH * group + slot]).sum())
 }
 
 /// F1 of one group: the harmonic mean of the accuracies on both kinds of solutions, out

@@ -64,8 +64,9 @@ pub struct StepCounts {
     pub unanswered_wrong: f64,
 }
 
-/// Numbers in [`StepCounts`].
-const WIDTH: usize = 6;
+/// Slots of a class: the counts of [`StepCounts`], then solutions.
+const WIDTH: usize = 7;
+const SOLUTIONS: usize = 6;
 
 impl StepCounts {
     /// Counts as they lie in sums from `start` on.
@@ -80,7 +81,7 @@ impl StepCounts {
         }
     }
 
-    fn array(&self) -> [f64; WIDTH] {
+    fn array(&self) -> [f64; SOLUTIONS] {
         [
             self.true_positives,
             self.false_positives,
@@ -175,7 +176,7 @@ pub fn count(answered: &Answered<'_>, threshold: f64) -> StepCounts {
 /// What a threshold is tuned for: the overall PRMScore with faults left out.
 #[must_use]
 pub fn objective(answered: &[Answered<'_>], threshold: f64) -> Option<f64> {
-    let mut total = [0.0; WIDTH];
+    let mut total = [0.0; SOLUTIONS];
     for item in answered.iter().filter(|a| a.answer.is_ok()) {
         let counts = count(item, threshold).array();
         total.iter_mut().zip(counts).for_each(|(sum, part)| *sum += part);
@@ -221,6 +222,7 @@ fn add(tally: &mut Tally, class: usize, answered: &Answered<'_>, threshold: f64)
     for (slot, value) in counts.into_iter().enumerate().filter(|(_, value)| *value > 0.0) {
         tally.add(cluster, class * WIDTH + slot, value);
     }
+    tally.add(cluster, class * WIDTH + SOLUTIONS, 1.0);
     let Some(first) = answered.item.truth.first_wrong() else { return };
     let is_found = match &answered.answer {
         Ok(StepAnswer::Scores(scores)) => {
@@ -271,7 +273,8 @@ fn figures<'a>(placed: &[(usize, &Answered<'_>)]) -> Vec<Figure<'a>> {
     }
     for (class, (name, ..)) in CLASSES.into_iter().enumerate() {
         let n = number(&|other, _| other == class);
-        figures.push(Figure::of(format!("class.{name}"), n, move |sums| class_score(sums, class)));
+        let figure = Figure::of(format!("class.{name}"), n, move |sums| class_score(sums, class));
+        figures.push(figure.share_of(class * WIDTH + SOLUTIONS));
     }
     figures.retain(|figure| figure.n > 0);
     figures
