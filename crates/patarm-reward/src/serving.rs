@@ -11,10 +11,12 @@ mod batch;
 mod generative;
 mod generative_engine;
 mod remote;
+mod scalar;
 
 pub use batch::{BatchEngine, BatchModel};
 pub use generative::{GenerativeModel, GenerativeText};
 pub use remote::RemoteModel;
+pub use scalar::ScalarModel;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use patarm_text::{Conversation, Item, Task};
 use crate::embedded::ReadOut;
 use crate::judgement::Judgement;
 use crate::model::{CompareRequest, ItemFault, JudgeRequest, PairwiseVerdict};
+use crate::template::{JudgeTemplate, RubricMode};
 use crate::voting::{Vote, VoteCombine, vote};
 
 /// Identity of a piece of work, chosen by whoever submits it.
@@ -233,6 +236,28 @@ pub struct ModelCard {
 }
 
 impl ModelCard {
+    /// The card of a judge on a remote engine, which writes in the words of `template`.
+    #[must_use]
+    pub fn of_remote_judge(
+        name: impl Into<String>,
+        template: &JudgeTemplate,
+        votes: usize,
+    ) -> Self {
+        let scale = template.format(RubricMode::Both).scale;
+        Self {
+            name: name.into(),
+            family: Family::Generative,
+            max_tokens: usize::MAX,
+            votes: votes.max(1),
+            read_out: ReadOut::Sampled,
+            combine: VoteCombine::Mean,
+            scale: Some((scale.min, scale.max)),
+            normalisation: None,
+            template: Some(template.name().to_owned()),
+            revision: None,
+        }
+    }
+
     /// The number of an answer, with how far its votes agree.
     ///
     /// # Errors

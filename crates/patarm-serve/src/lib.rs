@@ -31,6 +31,6 @@ mod worker;
 pub use config::{Limits, ServerConfig};
 pub use fault::{Fault, FaultCode};
 pub use keys::parse_keys;
-pub use router::{App, router};
+pub use router::{App, body_paths, parse_body, router};
 pub use server::{ServeError, Server};
 pub use shutdown::Shutdown;

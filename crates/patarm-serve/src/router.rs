@@ -1,7 +1,7 @@
 //! All routes and what they share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -63,7 +63,7 @@ impl App {
             ids: Ids::new(process_prefix()),
             shutdown,
             is_ready: AtomicBool::new(true),
-            description: routes().1.finish(),
+            description: routes().description.finish(),
             config,
         }))
     }
@@ -123,11 +123,31 @@ fn process_prefix() -> u32 {
     (now as u32) ^ std::process::id().rotate_left(16)
 }
 
+/// Reads a body and forgets what was in it.
+type Parser = fn(&[u8]) -> Result<(), Fault>;
+
 /// Routes under construction, with their description.
 #[derive(Default)]
 pub(crate) struct Routes {
     router: Router<Arc<App>>,
     description: Description,
+    parsers: Vec<(&'static str, Parser)>,
+}
+
+/// Reads `body` as the route at `path` does: a pure function of bytes, for fuzzing.
+/// `None` when there is no such route.
+///
+/// # Errors
+/// What a client would be told.
+pub fn parse_body(path: &str, body: &[u8]) -> Option<Result<(), Fault>> {
+    static PARSERS: LazyLock<Vec<(&'static str, Parser)>> = LazyLock::new(|| routes().parsers);
+    PARSERS.iter().find(|(own, _)| *own == path).map(|(_, parser)| parser(body))
+}
+
+/// The paths of all routes that take a body.
+#[must_use]
+pub fn body_paths() -> Vec<&'static str> {
+    routes().parsers.into_iter().map(|(path, _)| path).collect()
 }
 
 impl Routes {
@@ -136,9 +156,10 @@ impl Routes {
         let act = |axum::extract::State(app): axum::extract::State<Arc<App>>, request: Request| async move {
             handle::<R>(app, request).await
         };
-        let Self { router, mut description } = self;
+        let Self { router, mut description, mut parsers } = self;
         description.post::<R>();
-        Self { router: router.route(R::PATH, post(act)), description }
+        parsers.push((R::PATH, |body| R::parse(body).map(drop)));
+        Self { router: router.route(R::PATH, post(act)), description, parsers }
     }
 
     /// Adds a route without a body.
@@ -148,26 +169,25 @@ impl Routes {
         about: &'static str,
         act: MethodRouter<Arc<App>>,
     ) -> Self {
-        let Self { router, mut description } = self;
+        let Self { router, mut description, parsers } = self;
         description.add(Operation::get(path, about));
-        Self { router: router.route(path, act), description }
+        Self { router: router.route(path, act), description, parsers }
     }
 }
 
-fn routes() -> (Router<Arc<App>>, Description) {
+fn routes() -> Routes {
     let routes = Routes::default()
         .get("/health", "Whether the process answers at all.", get(health))
         .get("/ready", "Whether it takes work.", get(ready))
         .get("/metrics", "Measurements as Prometheus text.", get(metrics))
         .get("/openapi.json", "This description.", get(openapi));
-    let Routes { router, description } = dialect::add(routes);
-    (router, description)
+    dialect::add(routes)
 }
 
 /// The routes of a running server.
 pub fn router(app: &Arc<App>) -> Router {
     routes()
-        .0
+        .router
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(app))

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use patarm_reward::embedded::ReadOut;
 use patarm_reward::judge::{CompleterJudge, CompleterJudgeConfig};
 use patarm_reward::openai::retry::RetryConfig;
 use patarm_reward::openai::{OpenAiCompleter, OpenAiConfig, OpenAiTarget};
-use patarm_reward::serving::{Family, ModelCard, RemoteModel};
+use patarm_reward::serving::{ModelCard, RemoteModel};
 use patarm_reward::template::JudgeTemplate;
-use patarm_reward::voting::VoteCombine;
 use patarm_serve::{Server, ServerConfig, Shutdown};
 
-const ANSWER: &str = r#"{"choices": [{"message": {"content": "<rubrics>\n- a: b\n</rubrics>\n<eval>fine</eval>\n<score>7</score>"}, "finish_reason": "stop"}], "usage": {"completion_tokens": 9}}"#;
+const ANSWER: &str = r#"{"choices": [{"message": {"content": "<rule>\n- a (0.5): b\n</rule>\n<note>fine</note>\n<score>7</score>"}, "finish_reason": "stop"}], "usage": {"completion_tokens": 9}}"#;
 
 /// Reads one request; its body.
 fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
@@ -67,18 +65,7 @@ fn model(engine: SocketAddr) -> RemoteModel<OpenAiCompleter> {
         OpenAiCompleter::new(target, OpenAiConfig { retry, ..OpenAiConfig::default() }, None)
             .unwrap();
     let template = JudgeTemplate::load("patarm-short").unwrap();
-    let card = ModelCard {
-        name: "remote".into(),
-        family: Family::Generative,
-        max_tokens: usize::MAX,
-        votes: 1,
-        read_out: ReadOut::Sampled,
-        combine: VoteCombine::Mean,
-        scale: Some((1.0, 10.0)),
-        normalisation: None,
-        template: None,
-        revision: None,
-    };
+    let card = ModelCard::of_remote_judge("remote", &template, 1);
     RemoteModel::new(
         CompleterJudge::new(completer, template, CompleterJudgeConfig::default()),
         card,

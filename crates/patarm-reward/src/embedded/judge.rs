@@ -232,7 +232,7 @@ impl EmbeddedJudge<'_> {
 /// The random stream of a judgement: a hash of what is judged and the number of the
 /// vote, so that a judgement does not depend on what it was asked together with, and a
 /// run that goes on from a cache is the run that was not interrupted.
-fn sequence(prompt: &[Vec<u32>], vote: usize) -> u64 {
+pub(crate) fn sequence(prompt: &[Vec<u32>], vote: usize) -> u64 {
     let mut hash = Sha256::new();
     hash.update((vote as u64).to_le_bytes());
     prompt.iter().flatten().for_each(|token| hash.update(token.to_le_bytes()));
@@ -242,7 +242,8 @@ fn sequence(prompt: &[Vec<u32>], vote: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn fault_of(error: &Error) -> ItemFault {
+/// What a failure of the engine means for the item it was working on.
+pub(crate) fn fault_of(error: &Error) -> ItemFault {
     match error.kind() {
         patarm_models::ErrorKind::Overlong { tokens, limit } => {
             ItemFault::Overlong { tokens: *tokens, limit: *limit }

@@ -58,6 +58,12 @@ impl ScalarText {
         &self.tokenizer
     }
 
+    /// The model's own chat template, where it has one.
+    #[must_use]
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_deref()
+    }
+
     /// Encodes an item; data never yields a control token, whatever it spells.
     ///
     /// # Errors

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use patarm_models::kernels::{SamplingOptions, random};
+use patarm_models::kernels::SamplingOptions;
 use patarm_models::{
-    Decoder, Engine, EngineLimits, Error, Generation, GenerationRequest, RequestId, StopReason,
+    Decoder, Engine, EngineLimits, Generation, GenerationRequest, RequestId, StopReason,
 };
 use patarm_text::Preference;
 use patarm_text::tokenizer::{ControlTokens, DecodeStream, Tokenizer};
@@ -92,7 +92,6 @@ impl<'a> GenerativeEngine<'a> {
 
     /// The generations a piece of work needs.
     fn requests(&self, work: &Prepared) -> Vec<GenerationRequest> {
-        let settings = &self.text.settings;
         let mut requests = Vec::new();
         for prompt in work.prompts() {
             match work.ask() {
@@ -104,13 +103,13 @@ impl<'a> GenerativeEngine<'a> {
                         ..self.judge.sampling()
                     };
                     for vote in 0..compare.votes.max(1) {
-                        let sequence = sequence_of(settings.seed, prompt, vote as u64);
+                        let sequence = embedded::sequence(prompt, vote);
                         requests.push(self.judge_request(prompt, sequence, &sampling));
                     }
                 }
                 Ask::Judge(judge) => {
                     for vote in 0..judge.votes.max(1) {
-                        let sequence = sequence_of(settings.seed, prompt, vote as u64);
+                        let sequence = embedded::sequence(prompt, vote);
                         let sampling = self.judge.sampling();
                         requests.push(self.judge_request(prompt, sequence, &sampling));
                     }
@@ -143,7 +142,7 @@ impl<'a> GenerativeEngine<'a> {
                 top_p: chat.top_p as f32,
                 min_p: 0.0,
                 seed: chat.seed,
-                sequence: sequence_of(chat.seed, prompt, chat.choice),
+                sequence: embedded::sequence(prompt, chat.choice as usize),
                 position: 0,
             },
             stop_ids: self.text.judge.stop_ids().to_vec(),
@@ -170,7 +169,7 @@ impl<'a> GenerativeEngine<'a> {
                 Ok(request) => submitted.push(request),
                 Err(error) => {
                     submitted.iter().for_each(|request| self.engine.cancel(*request));
-                    return Err(fault_of(&error));
+                    return Err(embedded::fault_of(&error));
                 }
             }
         }
@@ -292,22 +291,6 @@ fn delivery(ask: &Ask) -> Delivery {
         Ask::Judge(judge) => judge.delivery,
         Ask::Chat(chat) => chat.delivery,
         Ask::Compare(_) | Ask::Sequence(_) => Delivery::Whole,
-    }
-}
-
-/// The stream of draws follows from what is read and which vote it is, so that an
-/// answer does not depend on when or with what it was asked.
-fn sequence_of(seed: u64, prompt: &[Vec<u32>], vote: u64) -> u64 {
-    let tokens = prompt.iter().flatten();
-    tokens.fold(random::mix(seed, vote), |state, &token| random::mix(state, u64::from(token)))
-}
-
-fn fault_of(error: &Error) -> ItemFault {
-    match error.kind() {
-        patarm_models::ErrorKind::Overlong { tokens, limit } => {
-            ItemFault::Overlong { tokens: *tokens, limit: *limit }
-        }
-        _ => ItemFault::Engine(error.to_string()),
     }
 }
 

@@ -226,7 +226,7 @@ impl Completer for Remote {
                 let message = "connection refused".to_owned();
                 return Err(CompletionError::Failed { engine: "e".into(), attempts: 3, message });
             }
-            let text = "<rubrics>\n- a: b\n</rubrics>\n<eval>fine</eval>\n<score>7</score>".into();
+            let text = "<rule>\n- a (0.5): b\n</rule>\n<note>fine</note>\n<score>7</score>".into();
             Ok(Completion { text, num_tokens: 3, truncated: false, logprobs: Some(vec![-0.5]) })
         });
         each.collect()
@@ -239,20 +239,9 @@ impl Completer for Remote {
 
 fn remote(asked: &Arc<AtomicUsize>, num_threads: usize) -> RemoteModel<Remote> {
     let template = JudgeTemplate::load("patarm-short").expect("template");
+    let card = ModelCard::of_remote_judge("remote", &template, 1);
     let completer = Remote { asked: Arc::clone(asked) };
     let judge = CompleterJudge::new(completer, template, CompleterJudgeConfig::default());
-    let card = ModelCard {
-        name: "remote".into(),
-        family: Family::Generative,
-        max_tokens: usize::MAX,
-        votes: 1,
-        read_out: ReadOut::Sampled,
-        combine: VoteCombine::Mean,
-        scale: Some((1.0, 10.0)),
-        normalisation: None,
-        template: None,
-        revision: None,
-    };
     RemoteModel::new(judge, card, num_threads)
 }
 

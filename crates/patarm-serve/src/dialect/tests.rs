@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use patarm_reward::random::SplitMix64;
 use patarm_reward::serving::{Family, ServedModel};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -247,4 +248,68 @@ async fn chat_streams() {
     assert_eq!(usage["completion_tokens"], 16);
     let reasons = chunks.iter().filter(|chunk| chunk["choices"][0]["finish_reason"] == "stop");
     assert_eq!(reasons.count(), 2);
+}
+
+/// Values of every shape, with the keys that bodies have.
+fn random_value(draws: &mut SplitMix64, keys: &[String], depth: usize) -> Value {
+    match draws.below(if depth == 0 { 6 } else { 9 }) {
+        0 => Value::Null,
+        1 => json!(draws.below(2) == 0),
+        2 => json!(draws.below(5)),
+        3 => json!(-1.5e300 * draws.below(3) as f64),
+        4 => json!(["", "text", "user", "assistant", "\u{1f600}\u{0}"][draws.below(5)]),
+        5 => json!(u64::MAX),
+        6 => {
+            let len = draws.below(4);
+            (0..len).map(|_| random_value(draws, keys, depth - 1)).collect()
+        }
+        _ => {
+            let len = draws.below(6);
+            let mut object = serde_json::Map::new();
+            for _ in 0..len {
+                let key = keys[draws.below(keys.len())].clone();
+                object.insert(key, random_value(draws, keys, depth - 1));
+            }
+            Value::Object(object)
+        }
+    }
+}
+
+fn keys_of(value: &Value, keys: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                keys.push(key.clone());
+                keys_of(value, keys);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys_of(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn parsers_take_anything() {
+    let mut keys = Vec::new();
+    for dialect in DIALECTS {
+        for recorded in read(dialect).exchanges {
+            keys_of(&recorded.request, &mut keys);
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    let mut draws = SplitMix64::for_stream(7, 0);
+    let (mut fine, mut refused) = (0, 0);
+    for path in crate::body_paths() {
+        for _ in 0..3_000 {
+            let body = random_value(&mut draws, &keys, 4).to_string();
+            match crate::parse_body(path, body.as_bytes()).unwrap() {
+                Ok(()) => fine += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    // Both happen, or the values are not what bodies are made of.
+    assert!(fine > 50 && refused > 1_000, "{fine} {refused}");
+    assert!(crate::parse_body("/nowhere", b"{}").is_none());
 }

@@ -48,6 +48,9 @@ pub(crate) struct Serve {
     /// with one; by default such a request fails.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) fault_score: Option<f64>,
+    /// File that keeps the answers of a remote model, for this and later runs.
+    #[arg(long)]
+    pub(crate) cache: Option<PathBuf>,
     /// How judges are asked; requests may say task and votes themselves.
     #[command(flatten)]
     pub(crate) asking: Asking,

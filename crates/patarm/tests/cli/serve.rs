@@ -1,13 +1,15 @@
 //! The server as a process: it listens, answers, and stops cleanly under load.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{fail, repository, write};
+use crate::support::{fail, repository, text, write};
 use crate::training::tiny_judge;
 
 struct Served {
@@ -17,7 +19,20 @@ struct Served {
 
 impl Served {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_patarm"))
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_patarm")), arguments)
+    }
+
+    /// A server that cannot write a single byte to any file, as on a full disk.
+    fn start_without_disk(arguments: &[&str]) -> Self {
+        let mut command = Command::new("bash");
+        // The signal that comes with the limit is ignored, so that writing returns an error.
+        let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+        command.args(["-c", script, "bash", env!("CARGO_BIN_EXE_patarm")]);
+        Self::start_as(command, arguments)
+    }
+
+    fn start_as(mut command: Command, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(["serve", "--port", "0", "--threads", "1", "--log-format", "json"])
             .args(arguments)
             .current_dir(repository())
@@ -99,6 +114,60 @@ fn a_judge_is_served_and_stops_under_load() {
     assert!(!log.contains("SECRETWORD"), "{log}");
     let first: Value = serde_json::from_str(log.lines().next().expect("a line")).expect("JSON");
     assert_eq!((&first["path"], &first["status"]), (&json!("/v1/judge"), &json!(200)));
+}
+
+/// An engine that answers every request in the same words.
+fn remote_engine() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let address = listener.local_addr().expect("address");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (mut request, mut piece) = (Vec::new(), [0; 1 << 12]);
+            // A body here is an object and nothing follows it.
+            while !request.ends_with(b"}") {
+                match stream.read(&mut piece) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&piece[..read]),
+                    _ => break,
+                }
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+            let said = "<rule>\n- a (0.5): b\n</rule>\n<note>fine</note>\n<score>7</score>";
+            let choice = json!({ "message": { "content": said }, "finish_reason": "stop" });
+            let answer = json!({ "choices": [choice] }).to_string();
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length";
+            let _ = write!(stream, "{head}: {}\r\n\r\n{answer}", answer.len());
+        }
+    });
+    (format!("far=openai:http://{address}/v1#m"), asked)
+}
+
+#[test]
+fn answers_of_a_remote_model_are_kept_and_a_full_disk_costs_no_answer() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (model, asked) = remote_engine();
+    let cache = text(&folder.path().join("cache.jsonl"));
+    let arguments = ["--model", &model, "--template", "patarm-short", "--cache", &cache];
+    let body = json!({ "items": [{ "prompt": "q", "response": "r" }] });
+    let score = |served: &Served| {
+        let (status, reply) = read(served.send("/v1/score", &body));
+        let reply: Value = serde_json::from_str(&reply).expect("JSON");
+        assert_eq!((status, &reply["results"][0]["score"]), (200, &json!(7.0)), "{reply}");
+    };
+    let full = Served::start_without_disk(&arguments);
+    score(&full);
+    let (code, log) = full.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("answers are given but not kept"), "{log}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    for _ in 0..2 {
+        let served = Served::start(&arguments);
+        score(&served);
+        assert_eq!(served.stop().0, Some(0));
+    }
+    // The second of these two runs asked nobody.
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `POST /v1/judge`: rubric, evaluation and score of one response, as they are written.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +17,6 @@ use crate::core::{Ticket, Update};
 use crate::dialect::Dialect;
 use crate::exchange::{Exchange, InFlight, KEEP_ALIVE, Route, json as json_reply};
 use crate::fault::{Fault, FaultCode};
-use crate::router::App;
 
 /// A request for judgements of one response.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -156,7 +154,6 @@ impl Route for Judge {
                 deadline: exchange.deadline,
                 is_over: false,
                 _in_flight: InFlight::new(&exchange.app),
-                _app: Arc::clone(&exchange.app),
             };
             let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
             return Ok(Sse::new(events(state)).keep_alive(keep_alive).into_response());
@@ -174,7 +171,6 @@ struct Streaming {
     deadline: tokio::time::Instant,
     is_over: bool,
     _in_flight: InFlight,
-    _app: Arc<App>,
 }
 
 /// `text` events `{"vote", "text"}` while the judge writes, then one `done` with the

@@ -1,22 +1,31 @@
 //! From what was typed after `--model` to models that can be served.
 
+use std::path::Path;
+
 use patarm_models::EngineLimits;
-use patarm_reward::embedded::ReadOut;
+use patarm_reward::cache::{CachedCompleter, VerdictCache};
+use patarm_reward::completer::{Completer, CompletionRequest, CompletionResult};
 use patarm_reward::judge::CompleterJudge;
-use patarm_reward::openai::OpenAiTarget;
+use patarm_reward::openai::{OpenAiCompleter, OpenAiTarget};
 use patarm_reward::serving::{
-    Family, GenerativeModel, GenerativeText, ModelCard, RemoteModel, ServedModel,
+    GenerativeModel, GenerativeText, ModelCard, RemoteModel, ScalarModel, ServedModel,
 };
-use patarm_reward::template::{JudgeTemplate, RubricMode};
-use patarm_reward::voting::VoteCombine;
+use patarm_reward::template::JudgeTemplate;
 
 use crate::cli::serve::Serve;
 use crate::cli::{Global, JudgeOptions};
 use crate::exit::{Code, failure};
+use crate::reward_models::{self, LoadedReward};
 use crate::{judging, resolve, training};
 
 /// All models, in the order they were named.
 pub(super) fn open(options: &Serve, global: &Global) -> anyhow::Result<Vec<Box<dyn ServedModel>>> {
+    let is_remote =
+        |named: &&String| split_name(named).is_ok_and(|(_, model)| OpenAiTarget::is_remote(model));
+    if options.cache.is_some() && options.models.iter().filter(is_remote).count() != 1 {
+        let message = "--cache keeps the answers of one remote model, and there must be one";
+        return Err(failure(Code::Usage, message));
+    }
     options.models.iter().map(|named| open_one(named, options, global)).collect()
 }
 
@@ -37,9 +46,17 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     let (name, model) = split_name(named)?;
     let asked = JudgeOptions { model: model.to_owned(), asking: options.asking.clone() };
     if OpenAiTarget::is_remote(model) {
-        return remote(name, &asked);
+        return remote(name, &asked, options.cache.as_deref());
     }
-    let loaded = resolve::open(model, global)?;
+    let located = resolve::locate(model)?;
+    if let Some(config) = reward_models::description(&located)? {
+        let revision = located.sha256.clone();
+        let LoadedReward { decoder, head, config, text, .. } =
+            reward_models::load(located, config, global)?;
+        let model = ScalarModel::new(name, (decoder, head), text, &config, revision);
+        return Ok(Box::new(model));
+    }
+    let loaded = resolve::load(located, global)?;
     let config = judging::judge_config(&asked, &loaded.located)?;
     let text = training::judge_text(&config, &loaded.tokenizer)?;
     let settings = judging::settings(&asked, &config, &text);
@@ -48,24 +65,45 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     Ok(Box::new(GenerativeModel::new(loaded.decoder, text, limits)))
 }
 
-fn remote(name: &str, asked: &JudgeOptions) -> anyhow::Result<Box<dyn ServedModel>> {
+fn remote(
+    name: &str,
+    asked: &JudgeOptions,
+    cache: Option<&Path>,
+) -> anyhow::Result<Box<dyn ServedModel>> {
     let template = JudgeTemplate::load(asked.asking.template.as_deref().unwrap_or("patarm"))?;
     let completer = judging::remote_completer(&asked.model, asked.asking.concurrency)?;
-    let scale = template.format(RubricMode::Both).scale;
-    let card = ModelCard {
-        name: name.to_owned(),
-        family: Family::Generative,
-        max_tokens: usize::MAX,
-        votes: asked.asking.votes.max(1),
-        read_out: ReadOut::Sampled,
-        combine: VoteCombine::Mean,
-        scale: Some((scale.min, scale.max)),
-        normalisation: None,
-        template: Some(template.name().to_owned()),
-        revision: None,
-    };
-    let judge = CompleterJudge::new(completer, template, judging::remote_config(asked));
-    Ok(Box::new(RemoteModel::new(judge, card, asked.asking.concurrency)))
+    let card = ModelCard::of_remote_judge(name, &template, asked.asking.votes);
+    let (config, threads) = (judging::remote_config(asked), asked.asking.concurrency);
+    Ok(match cache {
+        Some(path) => {
+            let cache = VerdictCache::open(path)?;
+            tracing::info!(known = cache.len(), skipped = cache.num_skipped(), "verdict cache");
+            let remembering = Remembering(CachedCompleter::new(completer, "", cache));
+            let judge = CompleterJudge::new(remembering, template, config);
+            Box::new(RemoteModel::new(judge, card, threads))
+        }
+        None => {
+            let judge = CompleterJudge::new(completer, template, config);
+            Box::new(RemoteModel::new(judge, card, threads))
+        }
+    })
+}
+
+/// A cached engine whose failures to write go to the log: answers are given all the same.
+struct Remembering(CachedCompleter<OpenAiCompleter>);
+
+impl Completer for Remembering {
+    fn complete(&self, requests: &[CompletionRequest]) -> Vec<CompletionResult> {
+        let results = self.0.complete(requests);
+        if let Some(error) = self.0.take_write_error() {
+            tracing::warn!(%error, "answers are given but not kept");
+        }
+        results
+    }
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
 }
 
 #[cfg(test)]
