@@ -114,6 +114,37 @@ pub fn length_weighted_verdict(verdict: Preference, reasoning_chars: usize) -> f
     sign / reasoning_chars.max(1) as f64
 }
 
+/// Every score minus the mean of the others; 0 for a group of one. Source: RLOO (Ahmadian
+/// et al., 2024, arXiv 2402.14740).
+#[must_use]
+pub fn leave_one_out(scores: &[f64]) -> Vec<f64> {
+    let sum: f64 = scores.iter().sum();
+    let others = scores.len().saturating_sub(1);
+    let advantage = |score: &f64| match others {
+        0 => 0.0,
+        _ => score - (sum - score) / others as f64,
+    };
+    scores.iter().map(advantage).collect()
+}
+
+/// The share of the other scores that every score beats, a tie counting half; ½ for a
+/// group of one. Depends on the order of the scores alone, so that a drifting scale
+/// changes nothing.
+#[must_use]
+pub fn win_rates(scores: &[f64]) -> Vec<f64> {
+    let others = scores.len().saturating_sub(1);
+    let rate = |score: &f64| {
+        let below = scores.iter().filter(|other| *other < score).count() as f64;
+        let equal = scores.iter().filter(|other| *other == score).count() as f64;
+        // A score is equal to itself.
+        (below + (equal - 1.0) / 2.0) / others as f64
+    };
+    match others {
+        0 => vec![0.5; scores.len()],
+        _ => scores.iter().map(rate).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -191,7 +222,40 @@ mod tests {
         assert_eq!(length_weighted_verdict(Preference::Tie, 7), 0.0);
     }
 
+    #[test]
+    fn scores_against_the_rest_of_their_group() {
+        assert_eq!(leave_one_out(&[2.0, 4.0, 9.0]), [-4.5, -1.5, 6.0]);
+        assert_eq!(leave_one_out(&[3.0]), [0.0]);
+        assert_eq!(win_rates(&[2.0, 9.0, 4.0]), [0.0, 1.0, 0.5]);
+        assert_eq!(win_rates(&[1.0, 1.0, 5.0]), [0.25, 0.25, 1.0]);
+        assert_eq!(win_rates(&[7.0]), [0.5]);
+        assert!(leave_one_out(&[]).is_empty() && win_rates(&[]).is_empty());
+    }
+
     proptest! {
+        #[test]
+        fn win_rates_average_one_half_and_see_only_order(
+            scores in prop::collection::vec(-5i8..5, 1..9),
+        ) {
+            let points: Vec<f64> = scores.iter().map(|&s| f64::from(s)).collect();
+            let rates = win_rates(&points);
+            let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+            prop_assert!((mean - 0.5).abs() < 1e-12);
+            let stretched: Vec<f64> = points.iter().map(|s| s.exp()).collect();
+            prop_assert_eq!(rates, win_rates(&stretched));
+        }
+
+        #[test]
+        fn leave_one_out_is_the_centred_score_stretched(
+            scores in prop::collection::vec(-5.0f64..5.0, 2..9),
+        ) {
+            let n = scores.len() as f64;
+            let mean = scores.iter().sum::<f64>() / n;
+            for (score, advantage) in scores.iter().zip(leave_one_out(&scores)) {
+                prop_assert!((advantage - (score - mean) * n / (n - 1.0)).abs() < 1e-9);
+            }
+        }
+
         #[test]
         fn differences_of_scalars_give_the_z_score(r in prop::collection::vec(-3.0f64..3.0, 2..7)) {
             let n = r.len();
