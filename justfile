@@ -63,3 +63,17 @@ browser-install:
 browser:
     cargo build -p patarm
     python3 -B -m unittest discover -s browser -v
+
+# The real clients of trainers against the real server; installs gigabytes of Python.
+conformance *ARGS:
+    cargo build --release -p patarm
+    test -d target/conformance || python3 -m venv target/conformance
+    target/conformance/bin/pip install -q -r clients/python/conformance/requirements.txt
+    target/conformance/bin/pip install -q -r clients/python/conformance/requirements-verl.txt
+    target/conformance/bin/pip install -q --no-deps verl==0.9.1
+    target/conformance/bin/pip install -q --no-deps ./clients/python
+    target/conformance/bin/python clients/python/conformance/run.py target/release/patarm {{ARGS}}
+
+# The Python clients against a stand-in for the server.
+clients:
+    cd clients/python && python3 -B -m unittest

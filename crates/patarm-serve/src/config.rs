@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use patarm_reward::template::JudgeFormat;
+use patarm_reward::verdict::{JudgementTags, ScoreScale};
+
+use crate::cohort::CohortConfig;
 use crate::server::ServeError;
 
 /// What a server does and refuses.
@@ -19,6 +23,27 @@ pub struct ServerConfig {
     /// The number for a response without a usable score, in protocols that must answer
     /// with a number; `None` = such a request fails.
     pub fault_score: Option<f64>,
+    /// Whether there may be no model: cohorts of judgements need none.
+    pub par_only: bool,
+    /// How cohorts of rollouts are rewarded.
+    pub cohorts: CohortSettings,
+}
+
+/// How cohorts of rollouts are rewarded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CohortSettings {
+    /// Rule, times and limits.
+    pub config: CohortConfig,
+    /// How the judgements that callers send are read.
+    pub format: JudgeFormat,
+}
+
+impl Default for CohortSettings {
+    /// The format of the template `patarm`.
+    fn default() -> Self {
+        let format = JudgeFormat { tags: JudgementTags::default(), scale: ScoreScale::default() };
+        Self { config: CohortConfig::default(), format }
+    }
 }
 
 impl ServerConfig {
@@ -44,6 +69,8 @@ impl Default for ServerConfig {
             allow_unauthenticated: false,
             limits: Limits::default(),
             fault_score: None,
+            par_only: false,
+            cohorts: CohortSettings::default(),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! Nothing below a dialect knows a wire format, and nothing above the core knows an
 //! engine. The model's thread owns its engine and never waits for a client.
 
+pub mod cohort;
 pub mod config;
 pub mod core;
 pub mod dialect;
@@ -20,6 +21,7 @@ mod fault;
 mod keys;
 mod metrics;
 mod openapi;
+mod page;
 mod queue;
 mod router;
 mod server;
@@ -28,7 +30,7 @@ mod shutdown;
 mod testing;
 mod worker;
 
-pub use config::{Limits, ServerConfig};
+pub use config::{CohortSettings, Limits, ServerConfig};
 pub use fault::{Fault, FaultCode};
 pub use keys::parse_keys;
 pub use router::{App, body_paths, parse_body, router};

@@ -1,5 +1,6 @@
 //! What the server measures, as Prometheus text.
 
+mod cohorts;
 mod drift;
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -16,6 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::cohort::CohortCounts;
+use cohorts::CohortMetrics;
 use drift::Windows;
 
 /// One model.
@@ -77,6 +80,7 @@ pub(crate) struct Metrics {
     in_flight: Whole,
     held_bytes: Whole,
     connections: Whole,
+    cohorts: CohortMetrics,
     windows: Mutex<std::collections::HashMap<String, Windows>>,
 }
 
@@ -124,6 +128,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             held_bytes: Gauge::default(),
             connections: Gauge::default(),
+            cohorts: CohortMetrics::default(),
             windows: Mutex::default(),
         };
         metrics.register();
@@ -181,6 +186,7 @@ impl Metrics {
         r.register("in_flight", "Requests being answered", self.in_flight.clone());
         r.register("held_bytes", "Bytes of bodies held", self.held_bytes.clone());
         r.register("connections", "Open connections", self.connections.clone());
+        self.cohorts.register(r);
     }
 
     /// A request was answered.
@@ -246,6 +252,11 @@ impl Metrics {
     pub(crate) fn queue_depth(&self, model: &str, (jobs, tokens): (usize, usize)) {
         self.queue_jobs.get_or_create(&label(model)).set(jobs as i64);
         self.queue_tokens.get_or_create(&label(model)).set(tokens as i64);
+    }
+
+    /// Cohorts and rollouts as they stand now.
+    pub(crate) fn cohorts(&self, counts: &CohortCounts) {
+        self.cohorts.set(counts);
     }
 
     /// Requests being answered.

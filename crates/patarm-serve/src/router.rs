@@ -15,17 +15,20 @@ use tokio::sync::Semaphore;
 
 use crate::config::ServerConfig;
 use crate::core::Core;
+use crate::dialect::native::CohortService;
 use crate::dialect::{self, Dialect};
 use crate::exchange::{BYTES_PER_PERMIT, Held, Ids, Route, handle, refuse};
 use crate::fault::{Fault, FaultCode};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::openapi::{Description, Operation};
+use crate::page;
 use crate::shutdown::Shutdown;
 
 /// The running server, shared by all requests.
 pub struct App {
     core: Core,
+    cohorts: CohortService,
     config: ServerConfig,
     keys: Keys,
     metrics: Arc<Metrics>,
@@ -55,8 +58,11 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let core = Core::start(models, config.limits, &metrics)?;
         let permits = (config.limits.max_held_bytes / BYTES_PER_PERMIT).min(Semaphore::MAX_PERMITS);
+        // Whoever waits must leave connections for those who are waited for.
+        let cohorts = CohortService::new(config.cohorts.config, config.limits.max_connections / 2);
         Ok(Arc::new(Self {
             core,
+            cohorts,
             keys: Keys::new(&config.api_keys),
             metrics,
             memory: Arc::new(Semaphore::new(permits)),
@@ -78,6 +84,10 @@ impl App {
     #[must_use]
     pub fn config(&self) -> &ServerConfig {
         &self.config
+    }
+
+    pub(crate) fn cohorts(&self) -> &CohortService {
+        &self.cohorts
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -173,6 +183,12 @@ impl Routes {
         description.add(Operation::get(path, about));
         Self { router: router.route(path, act), description, parsers }
     }
+
+    /// Adds a file of the page, which is no part of the interface.
+    pub(crate) fn plain(self, path: &'static str, act: MethodRouter<Arc<App>>) -> Self {
+        let Self { router, description, parsers } = self;
+        Self { router: router.route(path, act), description, parsers }
+    }
 }
 
 fn routes() -> Routes {
@@ -181,7 +197,7 @@ fn routes() -> Routes {
         .get("/ready", "Whether it takes work.", get(ready))
         .get("/metrics", "Measurements as Prometheus text.", get(metrics))
         .get("/openapi.json", "This description.", get(openapi));
-    dialect::add(routes)
+    page::add(dialect::add(routes))
 }
 
 /// The routes of a running server.
@@ -215,6 +231,7 @@ async fn metrics(axum::extract::State(app): Shared) -> Response {
     for host in app.core.hosts() {
         app.metrics.queue_depth(&host.card().name, host.depth());
     }
+    app.metrics.cohorts(&app.cohorts.counts());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response()
 }

@@ -109,7 +109,7 @@ fn check(config: &ServerConfig, models: &[Box<dyn ServedModel>]) -> Result<(), S
     let mut names: Vec<String> =
         models.iter().map(|model| model.text().card().name.clone()).collect();
     names.sort();
-    if names.is_empty() {
+    if names.is_empty() && !config.par_only {
         return Err(ServeError::Models("there is no model to serve".into()));
     }
     match names.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -1,5 +1,6 @@
 //! The command line: one definition for parsing, help, completions and man pages.
 
+pub(crate) mod cohort;
 mod eval;
 pub(crate) mod load;
 pub(crate) mod serve;

@@ -1,12 +1,17 @@
-//! Our own protocol: `/v1/score`, `/v1/judge`, `/v1/compare`.
+//! Our own protocol: `/v1/score`, `/v1/judge`, `/v1/compare`, `/v1/par`.
 
 mod compare;
 mod judge;
+mod par;
 mod prompt;
 mod score;
 
 pub use compare::{CompareReply, CompareRequest};
 pub use judge::{JudgeReply, JudgeRequest, JudgementReply};
+pub(crate) use par::CohortService;
+pub use par::{
+    GroupPlace, PairPlace, ParReply, ParRequest, RolloutReply, RolloutRequest, RolloutStatus,
+};
 pub(crate) use prompt::role;
 pub use prompt::{Prompt, Turn};
 pub use score::{ItemRequest, ItemScore, ScoreReply, ScoreRequest};
@@ -65,5 +70,6 @@ impl From<TaskName> for Option<patarm_text::Task> {
 }
 
 pub(super) fn add(routes: Routes) -> Routes {
-    routes.post::<score::Score>().post::<judge::Judge>().post::<compare::Compare>()
+    let routes = routes.post::<score::Score>().post::<judge::Judge>().post::<compare::Compare>();
+    par::add(routes)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::Asking;
+use super::cohort::Cohort;
 
 /// `patarm serve`.
 #[derive(Clone, Debug, Args)]
@@ -12,7 +13,7 @@ pub(crate) struct Serve {
     /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`;
     /// `NAME=MODEL` gives it a name for requests. The first is used by requests that
     /// name none.
-    #[arg(long = "model", required = true, value_name = "[NAME=]MODEL")]
+    #[arg(long = "model", required_unless_present = "par_only", value_name = "[NAME=]MODEL")]
     pub(crate) models: Vec<String>,
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
@@ -54,6 +55,9 @@ pub(crate) struct Serve {
     /// How judges are asked; requests may say task and votes themselves.
     #[command(flatten)]
     pub(crate) asking: Asking,
+    /// Rewards that need several rollouts.
+    #[command(flatten)]
+    pub(crate) cohort: Cohort,
     /// How the log on standard error looks.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,

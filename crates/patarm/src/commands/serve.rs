@@ -1,5 +1,6 @@
 //! `patarm serve`: models behind every trainer's protocol.
 
+mod cohort;
 mod models;
 
 use std::io::IsTerminal;
@@ -95,6 +96,8 @@ fn config(options: &Serve) -> anyhow::Result<ServerConfig> {
         allow_unauthenticated: options.allow_unauthenticated,
         limits,
         fault_score: options.fault_score,
+        par_only: options.cohort.par_only,
+        cohorts: cohort::settings(&options.cohort, options.asking.template.as_deref())?,
     })
 }
 
