@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tables and curves from the run directories of an experiment.
 
-usage: summarise.py estimators OUT | summarise.py stages OUT
+usage: summarise.py estimators OUT | summarise.py planted OUT | summarise.py stages OUT
 
 Accuracy compares expected scores on held-out pairs; ties and pairs without a score
 count one half. Over several seeds a pair's credit is its mean over the seeds, and the
@@ -18,6 +18,8 @@ from collections import defaultdict
 from pathlib import Path
 
 RESAMPLES = 4000
+# Two-sided 95 % points of Student's t, by degrees of freedom.
+T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 19: 2.093}
 SEED_OF_RUN = re.compile(r"(.+)-s(\d+)$")
 COLOURS = ["#1b6ca8", "#7fb3d5", "#b03a2e", "#e6b0aa", "#1e8449", "#a9dfbf"]
 
@@ -178,6 +180,42 @@ def svg(curves):
     return "\n".join(parts + ["</svg>", ""])
 
 
+def spread(values):
+    """Mean and 95 % interval over independent seeds, by Student's t."""
+    count, centre = len(values), mean(values)
+    if count < 2:
+        return centre, float("nan"), float("nan")
+    deviation = (sum((value - centre) ** 2 for value in values) / (count - 1)) ** 0.5
+    half = T_95.get(count - 1, 1.96) * deviation / count ** 0.5
+    return centre, centre - half, centre + half
+
+
+def planted(out):
+    found = runs(out)
+    held_out = {arm: {seed: json.loads((folder / "held_out.json").read_text()) for seed, folder in seeds.items()}
+                for arm, seeds in found.items()}
+    cold = held_out.pop("cold")
+    print(f"{len(cold)} seeds; cold start {interval(spread(list(cold.values())))}\n")
+    print("| arm | held out, 95 % over seeds | lowest seed | against sampled-std, paired by seed | "
+          "last quarter of the batches | format faults | groups without signal | training tokens | written |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    curves = {}
+    for arm, seeds in held_out.items():
+        metrics = {seed: reinforcement(found[arm][seed]) for seed in seeds}
+        against = [value - held_out["sampled-std"][seed] for seed, value in seeds.items()]
+        trained, written = (mean(part) for part in zip(*(tokens(one) for one in metrics.values())))
+        cells = [arm, interval(spread(list(seeds.values()))), percent(min(seeds.values())),
+                 "–" if arm == "sampled-std" else interval(spread(against), "+"),
+                 percent(mean(late(one, "pair_accuracy") for one in metrics.values())),
+                 percent(mean(late(one, "format_fault_rate") for one in metrics.values())),
+                 percent(mean(mean(row["zero_variance_share"] for row in one) for one in metrics.values())),
+                 f"{trained:.0f}", f"{written:.0f}"]
+        print("| " + " | ".join(cells) + " |")
+        curves[arm] = [[row["pair_accuracy"] for row in one] for one in metrics.values()]
+    (out / "curves.svg").write_text(svg(curves))
+    print(f"\ncurves: {out / 'curves.svg'}")
+
+
 def stages(out):
     print("| run | seeds | pairs | before reinforcement | after | gain, paired | faults, last quarter |")
     print("|---|---|---|---|---|---|---|")
@@ -198,9 +236,10 @@ def stages(out):
 
 
 def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in ("estimators", "stages"):
+    summaries = {"estimators": estimators, "planted": planted, "stages": stages}
+    if len(sys.argv) != 3 or sys.argv[1] not in summaries:
         sys.exit(__doc__)
-    {"estimators": estimators, "stages": stages}[sys.argv[1]](Path(sys.argv[2]))
+    summaries[sys.argv[1]](Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

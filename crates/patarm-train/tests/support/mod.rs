@@ -52,16 +52,30 @@ pub fn testdata(name: &str) -> PathBuf {
 }
 
 impl World {
+    /// Judgements that are a score and nothing else.
     pub fn new() -> Self {
+        Self::with_mode(RubricMode::Primary, 48, 24)
+    }
+
+    /// Judgements with a few letters before their score, which mean nothing.
+    pub fn with_text(num_train: usize, num_held_out: usize) -> Self {
+        Self::with_mode(RubricMode::Generated, num_train, num_held_out)
+    }
+
+    fn with_mode(mode: RubricMode, num_train: usize, num_held_out: usize) -> Self {
         let tokenizer =
             Arc::new(Tokenizer::from_file(&testdata("text/tokenizer.json")).expect("tokenizer"));
         let template = Arc::new(JudgeTemplate::from_toml(TEMPLATE, "tiny").expect("template"));
-        let text = JudgeText::new(tokenizer, template, RubricMode::Primary, Terminator::FirstToken)
-            .expect("text");
+        let text = JudgeText::new(tokenizer, template, mode, Terminator::FirstToken).expect("text");
         let mut config =
             ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
         config.vocab_size = text.tokenizer().vocab_size().max(370);
-        Self { config, text, comparisons: planted(48, 0), held_out: planted(24, 1000) }
+        Self {
+            config,
+            text,
+            comparisons: planted(num_train, 0),
+            held_out: planted(num_held_out, 1_000_000),
+        }
     }
 
     pub fn decoder(&self, seed: u64) -> Decoder {
@@ -70,14 +84,26 @@ impl World {
         Decoder::random(Arc::new(Cpu::new(1)), shape, seed)
     }
 
-    /// Judgements that are a score and nothing else, drawn without looking at labels.
+    /// Judgements drawn without looking at labels.
     pub fn records(&self, seed: u64) -> Vec<ColdStartRecord> {
         let items = self.comparisons.iter().flat_map(|pair| [&pair.first, &pair.second]);
+        let letters = |index: usize| -> String {
+            let letter =
+                |place: u64| ["a", "b", "c", "d"][random::below(4, seed, &[index as u64, place])];
+            (1..=6).map(letter).collect::<Vec<_>>().join(" ")
+        };
+        let judgement = |index: usize| {
+            let score = 1 + random::below(5, seed, &[index as u64]);
+            match self.text.format().tags.rubrics.is_empty() {
+                true => format!("<s>{score}</s>"),
+                false => format!("<r>{}</r><s>{score}</s>", letters(index)),
+            }
+        };
         let record = |(index, item): (usize, &Item)| ColdStartRecord {
             version: cold_start::RECORD_VERSION,
             item: item.clone(),
             task: Task::Chat,
-            judgement: format!("<s>{}</s>", 1 + random::below(5, seed, &[index as u64])),
+            judgement: judgement(index),
         };
         items.enumerate().map(record).collect()
     }
