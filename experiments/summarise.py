@@ -48,6 +48,11 @@ def mean(values):
     return sum(values) / len(values) if values else float("nan")
 
 
+def defined_mean(values):
+    """The mean of the numbers that are there: a batch in which no pair has two scores has none."""
+    return mean(value for value in values if value == value)
+
+
 def bootstrap(values):
     """Mean and 95 % interval of {id: (value, cluster)}, resampling clusters."""
     clusters = defaultdict(lambda: [0.0, 0])
@@ -191,27 +196,34 @@ def spread(values):
 
 
 def planted(out):
+    """Runs of the planted preference, compared with `sampled-std` or `rl` by seed."""
     found = runs(out)
     held_out = {arm: {seed: json.loads((folder / "held_out.json").read_text()) for seed, folder in seeds.items()}
                 for arm, seeds in found.items()}
-    cold = held_out.pop("cold")
-    print(f"{len(cold)} seeds; cold start {interval(spread(list(cold.values())))}\n")
-    print("| arm | held out, 95 % over seeds | lowest seed | against sampled-std, paired by seed | "
-          "last quarter of the batches | format faults | groups without signal | training tokens | written |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    base = "sampled-std" if "sampled-std" in held_out else "rl"
+    print(f"| run | held out, 95 % over seeds | lowest seed | against {base}, paired by seed | one sampled score "
+          "a response | margin | last quarter of the batches | format faults | groups without signal | "
+          "training tokens | written |")
+    print("|" + "---|" * 11)
     curves = {}
     for arm, seeds in held_out.items():
-        metrics = {seed: reinforcement(found[arm][seed]) for seed in seeds}
-        against = [value - held_out["sampled-std"][seed] for seed, value in seeds.items()]
-        trained, written = (mean(part) for part in zip(*(tokens(one) for one in metrics.values())))
-        cells = [arm, interval(spread(list(seeds.values()))), percent(min(seeds.values())),
-                 "–" if arm == "sampled-std" else interval(spread(against), "+"),
-                 percent(mean(late(one, "pair_accuracy") for one in metrics.values())),
-                 percent(mean(late(one, "format_fault_rate") for one in metrics.values())),
-                 percent(mean(mean(row["zero_variance_share"] for row in one) for one in metrics.values())),
-                 f"{trained:.0f}", f"{written:.0f}"]
+        expected = {seed: one["expected"] for seed, one in seeds.items()}
+        against = [value - held_out[base][seed]["expected"] for seed, value in expected.items()]
+        cells = [f"{arm} ({len(seeds)} seeds)", interval(spread(list(expected.values()))),
+                 percent(min(expected.values())), "–" if arm == base else interval(spread(against), "+"),
+                 percent(mean(one["sampled"] for one in seeds.values())),
+                 f"{mean(one['margin'] for one in seeds.values()):+.2f}"]
+        metrics = [reinforcement(folder) for folder in found[arm].values()]
+        if all(metrics):
+            trained, written = (mean(part) for part in zip(*(tokens(one) for one in metrics)))
+            cells += [percent(defined_mean(late(one, "pair_accuracy") for one in metrics)),
+                      percent(mean(late(one, "format_fault_rate") for one in metrics)),
+                      percent(mean(mean(row["zero_variance_share"] for row in one) for one in metrics)),
+                      f"{trained:.0f}", f"{written:.0f}"]
+            curves[arm] = [[row["pair_accuracy"] for row in one] for one in metrics]
+        else:
+            cells += ["–"] * 5
         print("| " + " | ".join(cells) + " |")
-        curves[arm] = [[row["pair_accuracy"] for row in one] for one in metrics.values()]
     (out / "curves.svg").write_text(svg(curves))
     print(f"\ncurves: {out / 'curves.svg'}")
 
