@@ -158,7 +158,7 @@ def svg(curves):
     right, bottom = 190, 44
     steps = max((len(one) for curve in curves.values() for one in curve), default=2)
     x = lambda step: left + (width - left - right) * step / max(1, steps - 1)
-    y = lambda value: top + (height - top - bottom) * (1 - (value - 0.3) / 0.7)
+    y = lambda value: top + (height - top - bottom) * (1 - (max(value, 0.3) - 0.3) / 0.7)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
              'font-family="sans-serif" font-size="12">',
              f'<rect width="{width}" height="{height}" fill="white"/>']
@@ -209,7 +209,8 @@ def planted(out):
     for arm, seeds in held_out.items():
         expected = {seed: one["expected"] for seed, one in seeds.items()}
         against = [value - held_out[base][seed]["expected"] for seed, value in expected.items()]
-        cells = [f"{arm} ({len(seeds)} seeds)", interval(spread(list(expected.values()))),
+        centre, low, high = spread(list(expected.values()))
+        cells = [f"{arm} ({len(seeds)} seeds)", interval((centre, max(low, 0.0), min(high, 1.0))),
                  percent(min(expected.values())), "–" if arm == base else interval(spread(against), "+"),
                  percent(mean(one["sampled"] for one in seeds.values())),
                  f"{mean(one['margin'] for one in seeds.values()):+.2f}"]
