@@ -69,6 +69,13 @@ impl<'a> Figure<'a> {
     ) -> Self {
         Self { name: name.into(), n, value: Box::new(value), whole: None, part: None }
     }
+
+    /// The same, as a share of the sum in a slot: where it comes out at 0 or 1, its
+    /// interval is that of a proportion of so many cases.
+    #[must_use]
+    pub fn share_of(self, whole: usize) -> Self {
+        Self { whole: Some(whole), ..self }
+    }
 }
 
 impl Tally {

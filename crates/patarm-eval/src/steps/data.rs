@@ -111,7 +111,9 @@ pub fn read(benchmark: StepBenchmark, files: &[PathBuf], limit: Option<usize>) -
     each_row(files, &mut report, |row, report| {
         match benchmark.parse(&row) {
             Err(problem) => report.malformed(&row, &problem),
-            Ok(parsed) if !ids.insert(parsed.id.clone()) => report.duplicate(&row, &format!("a second item with id {:?}", parsed.id)),
+            Ok(parsed) if !ids.insert(parsed.id.clone()) => {
+                report.duplicate(&row, &format!("a second item with id {:?}", parsed.id))
+            }
             Ok(parsed) => data.add(parsed, &mut clusters),
         }
         Ok(data.items.len() < limit)
