@@ -37,8 +37,8 @@ fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
 
 /// An engine that hangs up on whoever asks while it is dead.
 fn engine(is_dead: Arc<AtomicBool>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("works");
+    let address = listener.local_addr().expect("works");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let is_dead = Arc::clone(&is_dead);
@@ -59,12 +59,12 @@ fn engine(is_dead: Arc<AtomicBool>) -> SocketAddr {
 }
 
 fn model(engine: SocketAddr) -> RemoteModel<OpenAiCompleter> {
-    let target = OpenAiTarget::parse(&format!("openai:http://{engine}/v1#m")).unwrap();
+    let target = OpenAiTarget::parse(&format!("openai:http://{engine}/v1#m")).expect("works");
     let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
     let completer =
         OpenAiCompleter::new(target, OpenAiConfig { retry, ..OpenAiConfig::default() }, None)
-            .unwrap();
-    let template = JudgeTemplate::load("patarm-short").unwrap();
+            .expect("works");
+    let template = JudgeTemplate::load("patarm-short").expect("works");
     let card = ModelCard::of_remote_judge("remote", &template, 1);
     RemoteModel::new(
         CompleterJudge::new(completer, template, CompleterJudgeConfig::default()),
@@ -74,15 +74,15 @@ fn model(engine: SocketAddr) -> RemoteModel<OpenAiCompleter> {
 }
 
 fn post(address: SocketAddr, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut stream = TcpStream::connect(address).expect("works");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("works");
     let head = format!(
         "POST /get_reward HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all((head + body).as_bytes()).unwrap();
+    stream.write_all((head + body).as_bytes()).expect("works");
     let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
+    stream.read_to_string(&mut reply).expect("works");
     reply
 }
 
@@ -92,8 +92,9 @@ fn a_remote_engine_may_die_and_come_back() {
     let engine = engine(Arc::clone(&is_dead));
     let shutdown = Shutdown::default();
     let config =
-        ServerConfig { address: "127.0.0.1:0".parse().unwrap(), ..ServerConfig::default() };
-    let server = Server::bind(config, vec![Box::new(model(engine))], shutdown.clone()).unwrap();
+        ServerConfig { address: "127.0.0.1:0".parse().expect("works"), ..ServerConfig::default() };
+    let server =
+        Server::bind(config, vec![Box::new(model(engine))], shutdown.clone()).expect("works");
     let address = server.address();
     let running = std::thread::spawn(move || server.run());
     let body = r#"{"query": ["p r"], "prompts": ["p"], "labels": [""]}"#;
@@ -106,5 +107,5 @@ fn a_remote_engine_may_die_and_come_back() {
     is_dead.store(false, Ordering::SeqCst);
     assert!(post(address, body).starts_with("HTTP/1.1 200"));
     shutdown.trigger();
-    running.join().unwrap();
+    running.join().expect("works");
 }

@@ -225,6 +225,7 @@ fn evaluate(benchmark: StepBenchmark, data: &Path, scores: &Path, threshold: &st
         resampling: RESAMPLING,
         base_scores: None,
         responses: None,
+        completions: crate::benchmark::Completions::default(),
         threshold: Some(threshold),
         settings: &settings,
         out: Path::new("."),

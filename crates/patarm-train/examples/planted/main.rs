@@ -27,10 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(arguments.next().ok_or(USAGE)?);
     let seeds: u64 = arguments.next().map_or(Ok(6), |count| count.parse())?;
     let setting = Setting::new(out, arguments.collect());
-    let ask: fn(&Setting, u64) -> Result<(), Box<dyn Error>> = match question.as_str() {
-        "estimators" => estimators::run,
-        "stages" => stages::run,
-        _ => return Err(USAGE.into()),
-    };
-    (0..seeds).try_for_each(|seed| ask(&setting, seed))
+    match question.as_str() {
+        "estimators" => (0..seeds).try_for_each(|seed| estimators::run(&setting, seed)),
+        "stages" => (0..seeds).try_for_each(|seed| stages::run(&setting, seed)),
+        _ => Err(USAGE.into()),
+    }
 }

@@ -31,6 +31,7 @@ pub(super) fn run(options: &Serve, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` takes")]
 fn exit_code(error: ServeError) -> anyhow::Error {
     let code = match error {
         ServeError::Unguarded(_) | ServeError::Models(_) => Code::Usage,

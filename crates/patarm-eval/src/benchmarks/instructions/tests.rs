@@ -35,6 +35,7 @@ fn evaluate(subject: &Subject<'_>, folder: &Path, responses: Option<&Path>) -> R
         resampling: Resampling { resamples: 50, seed: 1 },
         base_scores: None,
         responses,
+        threshold: None,
         completions: Completions::default(),
         settings: &BTreeMap::new(),
         out: folder,

@@ -89,7 +89,7 @@ pub struct Document {
 async fn answer(exchange: &Exchange, request: RerankRequest) -> Result<Response, Fault> {
     let votes = exchange.app.core().host(request.model.as_deref())?.card().votes;
     let texts = request.documents.0;
-    let asks = pairs(vec![request.query], texts.clone(), votes)?;
+    let asks = pairs(&[request.query], texts.clone(), votes)?;
     let numbers = scoring::numbers(exchange, request.model.as_deref(), asks).await?;
     let activated = request.use_activation.unwrap_or(true);
     let each = numbers.numbers.iter().zip(texts).enumerate();

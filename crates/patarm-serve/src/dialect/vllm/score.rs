@@ -73,7 +73,7 @@ pub(crate) fn is_pair_score(body: &Value) -> bool {
 
 /// The work in a list of prompts and a list of responses.
 pub(super) fn pairs(
-    prompts: Vec<String>,
+    prompts: &[String],
     responses: Vec<String>,
     votes: usize,
 ) -> Result<Vec<Ask>, Fault> {
@@ -103,7 +103,7 @@ pub(crate) async fn answer(
         return Err(Fault::new(FaultCode::Unsupported, message));
     }
     let votes = exchange.app.core().host(request.model.as_deref())?.card().votes;
-    let asks = pairs(request.queries.0, request.documents.0, votes)?;
+    let asks = pairs(&request.queries.0, request.documents.0, votes)?;
     let numbers = scoring::numbers(exchange, request.model.as_deref(), asks).await?;
     let activated = request.use_activation.unwrap_or(true);
     let data = numbers.numbers.iter().enumerate().map(|(index, number)| PairScored {

@@ -52,7 +52,7 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     if let Some(config) = reward_models::description(&located)? {
         let revision = located.sha256.clone();
         let LoadedReward { decoder, head, config, text, .. } =
-            reward_models::load(located, config, global)?;
+            reward_models::load(&located, config, global)?;
         let model = ScalarModel::new(name, (decoder, head), text, &config, revision);
         return Ok(Box::new(model));
     }
