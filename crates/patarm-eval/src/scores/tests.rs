@@ -1,3 +1,5 @@
+//! Rows of scores and verdicts, good and bad.
+
 use super::*;
 
 fn parse(text: &str) -> Result<ScoreTable> {

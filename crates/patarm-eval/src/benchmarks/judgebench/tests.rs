@@ -1,3 +1,5 @@
+//! The counter rule in every case, and the official file.
+
 use super::*;
 use crate::{
     benchmark::responses::clusters,

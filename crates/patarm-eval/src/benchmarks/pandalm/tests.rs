@@ -1,3 +1,5 @@
+//! Agreement with annotators, ties among the labels.
+
 use super::*;
 
 const COUNTS_12: [[usize; 3]; 3] = [[388, 23, 16], [29, 435, 11], [0, 8, 89]];

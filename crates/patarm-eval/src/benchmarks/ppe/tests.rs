@@ -1,3 +1,5 @@
+//! Human and best-of-K figures on rows made by hand.
+
 use patarm_text::Conversation;
 
 use super::{best_of_k::curve, *};

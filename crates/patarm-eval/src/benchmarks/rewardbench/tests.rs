@@ -1,3 +1,5 @@
+//! Official counts and weights, prior sets, files.
+
 use serde_json::Value;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The Ties formula and the mean of six.
+
 use patarm_text::Conversation;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Pairwise and best-of-N accuracy by goal.
+
 use std::path::Path;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! The style matrix and both ways to average.
+
 use patarm_text::Conversation;
 
 use super::*;

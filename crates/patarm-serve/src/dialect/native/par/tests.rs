@@ -1,3 +1,5 @@
+//! The cohort route, from bodies to rewards.
+
 use std::sync::Arc;
 use std::time::Duration;
 
