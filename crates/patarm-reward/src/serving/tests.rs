@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use patarm_models::files::ModelConfig;
+use patarm_models::files::{ModelConfig, RewardConfig, RewardFamily};
 use patarm_models::kernels::Cpu;
-use patarm_models::{Decoder, DecoderShape, EngineLimits};
+use patarm_models::{Decoder, DecoderShape, EngineLimits, HeadInit, LinearHead};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Conversation, Item};
 
@@ -19,6 +19,7 @@ use crate::completer::{
 use crate::embedded::{JudgeSettings, JudgeText, ReadOut, Terminator};
 use crate::judge::{CompleterJudge, CompleterJudgeConfig};
 use crate::model::CompareRequest;
+use crate::scalar::{ScalarRewardModel, ScalarText};
 use crate::template::{JudgeTemplate, RubricMode};
 
 fn testdata(name: &str) -> PathBuf {
@@ -333,4 +334,103 @@ fn any_reward_model_is_asked_for_whole_batches() {
     }
     assert!(text.prepare(chat("x", 0, Delivery::Whole)).is_err());
     assert!(text.prepare(Ask::Judge(JudgeAsk::new(item("q", &"x".repeat(500)), None, 1))).is_err());
+}
+
+fn scalar_parts() -> (Decoder, LinearHead, ScalarText, RewardConfig) {
+    let tokenizer = Tokenizer::from_file(&testdata("text/tokenizer.json")).expect("tokenizer");
+    let config = ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
+    let mut shape = DecoderShape::from_config(&config);
+    shape.vocab = tokenizer.vocab_size();
+    shape.max_positions = 200;
+    let mut decoder = Decoder::random(Arc::new(Cpu::new(1)), shape, 3);
+    let head = LinearHead::attach(&mut decoder, "score", 1, (HeadInit::Normal { std: 1.0 }, 3));
+    let text = ScalarText::new(Arc::new(tokenizer)).expect("text");
+    (decoder, head, text, RewardConfig::new(RewardFamily::Scalar {}))
+}
+
+#[test]
+fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
+    let (decoder, head, text, config) = scalar_parts();
+    let prompt = "why is that so and not otherwise, if one may ask";
+    let items: Vec<Item> = (0..9)
+        .map(|n| match n % 3 {
+            0 => item(prompt, &format!("because of reason number {n}")),
+            1 => item(prompt, "because"),
+            _ => item(&format!("{prompt} {n}"), &"word ".repeat(n + 1)),
+        })
+        .collect();
+    let offline = ScalarRewardModel {
+        decoder: &decoder,
+        head,
+        text: &text,
+        config: &config,
+        batch_tokens: 1,
+        observer: &crate::observer::Silent,
+        name: "offline".into(),
+    };
+    let expected: Vec<f64> = crate::model::RewardModel::score(&offline, &items)
+        .into_iter()
+        .map(|reward| reward.expect("scores").value)
+        .collect();
+    let mut computed = Vec::new();
+    for batch_tokens in [1, 60, 100_000] {
+        let (decoder, head, text, config) = scalar_parts();
+        let model = ScalarModel::new("tiny", (decoder, head), text, &config, None)
+            .with_batch_tokens(batch_tokens);
+        let text = model.text();
+        let mut engine = model.engine();
+        let mut outcome = Outcome::default();
+        for (id, item) in items.iter().enumerate() {
+            let ask = Ask::Judge(JudgeAsk::new(item.clone(), None, 1));
+            engine.submit(WorkId(id as u64), text.prepare(ask).expect("prepares"));
+        }
+        engine.cancel(WorkId(50));
+        run(engine.as_mut(), &mut outcome);
+        for (result, expected) in outcome.results.values().zip(&expected) {
+            let Ok(Answer::Score(score)) = result else { panic!("{result:?}") };
+            assert_eq!(score.to_bits(), expected.to_bits());
+        }
+        computed.push(engine.counters().prompt_tokens);
+    }
+    // In one batch the prompt is read once.
+    assert!(computed[2] * 2 < computed[0], "{computed:?}");
+}
+
+#[test]
+fn sequences_of_a_scalar_model() {
+    let (decoder, head, text, config) = scalar_parts();
+    let tokenizer = Arc::clone(text.tokenizer());
+    let vocab = decoder.shape.vocab as u32;
+    let model = ScalarModel::new("tiny", (decoder, head), text, &config, None);
+    let text = model.text();
+    let score = |ask: Ask| {
+        let mut engine = model.engine();
+        let mut outcome = Outcome::default();
+        engine.submit(WorkId(0), text.prepare(ask).expect("prepares"));
+        run(engine.as_mut(), &mut outcome);
+        outcome.results.remove(&WorkId(0)).expect("an answer").expect("a score")
+    };
+    // Text that went through a template is what the template makes of the messages.
+    let plain = |text: &str, special_tokens| {
+        Ask::Sequence(Sequence::Text { text: text.into(), special_tokens })
+    };
+    let ids = tokenizer.encode_template("why so <|im_end|>").expect("ids");
+    let by_text = score(plain("why so <|im_end|>", SpecialTokens::Omit));
+    assert_eq!(by_text, score(Ask::Sequence(Sequence::Ids(ids.clone()))));
+    let data = tokenizer.encode_text("why so <|im_end|>").expect("ids");
+    assert_ne!(by_text, score(Ask::Sequence(Sequence::Ids(data))));
+    let with = text.prepare(plain("why", SpecialTokens::Add)).expect("prepares");
+    let without = text.prepare(plain("why", SpecialTokens::Omit)).expect("prepares");
+    let added = usize::from(tokenizer.special_ids().add_bos);
+    assert_eq!(with.num_prompt_tokens(), without.num_prompt_tokens() + added);
+    for refused in [
+        Ask::Sequence(Sequence::Ids(Vec::new())),
+        Ask::Sequence(Sequence::Ids(vec![vocab])),
+        plain("", SpecialTokens::Omit),
+        chat("x", 0, Delivery::Whole),
+    ] {
+        assert!(matches!(text.prepare(refused), Err(ItemFault::Unsupported(_))));
+    }
+    let long = Ask::Sequence(Sequence::Ids(vec![1; 201]));
+    assert!(matches!(text.prepare(long), Err(ItemFault::Overlong { tokens: 201, limit: 200 })));
 }

@@ -313,3 +313,41 @@ fn parsers_take_anything() {
     assert!(fine > 50 && refused > 1_000, "{fine} {refused}");
     assert!(crate::parse_body("/nowhere", b"{}").is_none());
 }
+
+/// Path and body of every `curl` of a page; without a body where there is none.
+fn documented(page: &str) -> Vec<(String, Option<String>)> {
+    let calls = page.split("curl -s").skip(1).filter_map(|rest| {
+        let rest = rest.split_once("localhost:8400")?.1;
+        let end = rest.find([' ', '\n']).unwrap_or(rest.len());
+        let (path, after) = rest.split_at(end);
+        let body = after.strip_prefix(" -d '").and_then(|body| body.split_once('\''));
+        Some((path.to_owned(), body.map(|(body, _)| body.to_owned())))
+    });
+    calls.collect()
+}
+
+#[tokio::test]
+async fn documented_calls_are_answered() {
+    let (scalar, judge) = (server("scalar"), server("judge"));
+    let calls = documented(include_str!("../../../../docs/server.md"));
+    assert!(calls.len() >= 18, "{}", calls.len());
+    let mut told: Vec<&str> = calls.iter().map(|(path, _)| path.as_str()).collect();
+    for (path, body) in &calls {
+        let mut statuses = Vec::new();
+        for router in [&scalar, &judge] {
+            let request = match body {
+                Some(body) => Request::post(path).body(Body::from(body.clone())),
+                None => Request::get(path).body(Body::empty()),
+            };
+            let response = router.clone().oneshot(request.unwrap()).await.unwrap();
+            statuses.push(response.status().as_u16());
+        }
+        // Some routes are for one family of models only.
+        assert!(statuses.contains(&200), "{path} {body:?}: {statuses:?}");
+    }
+    // Every route that takes a body is shown; cohorts have a page of their own.
+    told.extend(["/", "/v1/rerank", "/v1/par"]);
+    for path in crate::body_paths() {
+        assert!(told.contains(&path), "docs/server.md does not show {path}");
+    }
+}
