@@ -14,6 +14,9 @@ train_once() {
         return
     fi
     local changes=()
+    if [ -n "${MODEL:-}" ]; then
+        changes+=(--set "model=$MODEL")
+    fi
     for change in "$@"; do
         changes+=(--set "$change")
     done

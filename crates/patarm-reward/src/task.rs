@@ -1,8 +1,12 @@
-//! Tasks: the primary rubric of each, and a rule that tells a prompt's task.
+//! Tasks: the primary rubric of each, and who tells a prompt's task: a rule, or a model.
+
+mod detector;
 
 use patarm_text::{Conversation, Role, Task};
 
 use crate::rubric::{Criterion, Origin, Rubric};
+
+pub use detector::{DetectedTasks, detect_tasks};
 
 /// Only so many bytes of a prompt are looked at.
 const MAX_PROMPT_BYTES: usize = 16 << 10;
@@ -219,7 +223,7 @@ const THRESHOLD: u32 = 4;
 /// mathematics; a prompt without enough evidence is a chat.
 #[must_use]
 pub fn detect_task(prompt: &Conversation) -> Task {
-    let text = last_user_text(prompt);
+    let text = last_user_text(prompt).to_lowercase();
     let evidence = [
         (Task::Safety, weigh(&text, SAFETY)),
         (Task::Code, weigh(&text, CODE)),
@@ -237,15 +241,16 @@ pub fn detect_task(prompt: &Conversation) -> Task {
     best.0
 }
 
-/// The last user turn, in lower case and within the limit.
+/// The last user turn, within the limit.
 fn last_user_text(prompt: &Conversation) -> String {
     let last = prompt.messages.iter().rev().find(|message| message.role == Role::User);
-    let text = last.map_or_else(|| prompt.transcript(), |message| message.plain_text());
+    let mut text = last.map_or_else(|| prompt.transcript(), |message| message.plain_text());
     let mut end = text.len().min(MAX_PROMPT_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_lowercase()
+    text.truncate(end);
+    text
 }
 
 fn weigh(text: &str, cues: Cues) -> u32 {

@@ -200,6 +200,9 @@ pub(crate) enum DataCommand {
         /// Output file.
         #[arg(long)]
         out: PathBuf,
+        /// Fill in the task of comparisons without one: by `rules`, or by asking a model.
+        #[arg(long, value_name = "rules|MODEL")]
+        tasks: Option<String>,
     },
     /// Mix sources as a recipe says.
     Mix {

@@ -1,6 +1,7 @@
 //! `patarm data …`: look at preference data, bring it into other shapes, mix it,
 //! keep it apart from evaluation data.
 
+mod tasks;
 mod tool_pairs;
 
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ use crate::{datasets, output};
 pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         DataCommand::Inspect { file, format } => inspect(file, format.as_deref(), global),
-        DataCommand::Convert { file, format, to, out } => {
-            convert((file, format.as_deref()), (to, out), global)
+        DataCommand::Convert { file, format, to, out, tasks } => {
+            convert((file, format.as_deref()), (to, out), tasks.as_deref(), global)
         }
         DataCommand::Mix { recipe, out } => mix(recipe, out, global),
         DataCommand::ToolPairs { tasks, out, per_task, seed } => {
@@ -93,16 +94,20 @@ struct ConvertReport<'a> {
 fn convert(
     (file, format): (&str, Option<&str>),
     (to, out): (&str, &Path),
+    tasks: Option<&str>,
     global: &Global,
 ) -> anyhow::Result<()> {
     let to: OutputFormat = to.parse().map_err(|problem| usage("--to", problem))?;
-    let (comparisons, from) = match datasets::read_bundled(file)? {
+    let (mut comparisons, from) = match datasets::read_bundled(file)? {
         Some(comparisons) => (comparisons, None),
         None => {
             let mut reader = open(file, format, OnError::Fail)?;
             (collect(&mut reader)?, reader.format().map(Format::name))
         }
     };
+    if let Some(by) = tasks {
+        tasks::fill_in(&mut comparisons, by, global)?;
+    }
     let written = write_comparisons(out, to, &comparisons).map_err(|error| coded(&error))?;
     let report = ConvertReport {
         version: 1,

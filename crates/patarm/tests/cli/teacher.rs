@@ -31,6 +31,13 @@ fn opinion(prompt: usize) -> Opinion {
     }
 }
 
+fn answer_to(asked: &str) -> String {
+    if asked.starts_with("Which kind of work") {
+        return if asked.contains("question 1.") { "math".into() } else { "no idea".into() };
+    }
+    judgement(asked)
+}
+
 fn judgement(asked: &str) -> String {
     let number = asked.split("question ").nth(1).and_then(|rest| rest.split('.').next());
     let prompt: usize = number.and_then(|n| n.parse().ok()).expect("a known question");
@@ -73,7 +80,7 @@ fn answer(mut stream: TcpStream) -> Option<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let request: Value = serde_json::from_slice(&body).ok()?;
-    let said = judgement(request["messages"][0]["content"].as_str()?);
+    let said = answer_to(request["messages"][0]["content"].as_str()?);
     let reply = serde_json::json!({ "choices": [{ "message": { "content": said } }] }).to_string();
     let head =
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", reply.len());
@@ -155,4 +162,26 @@ fn judgements_kept_from_a_fallible_teacher_agree_with_the_label_without_exceptio
         (0..NUM_PROMPTS).filter(|prompt| opinion(*prompt) == Opinion::Right).collect();
     assert!(right.len() < NUM_PROMPTS && right.len() > NUM_PROMPTS / 2);
     assert_eq!(scores.keys().copied().collect::<BTreeSet<_>>(), right);
+}
+
+#[test]
+fn a_model_fills_in_tasks_and_the_rules_where_it_fails() {
+    let folder = tempfile::tempdir().expect("folder");
+    let row = |prompt: &str| {
+        format!("{{\"prompt\": \"{prompt}\", \"chosen\": \"good\", \"rejected\": \"bad\"}}\n")
+    };
+    let prompts = ["question 1.", "Write a Python function that sorts.", "question 1."];
+    let pairs = write(folder.path(), "pairs.jsonl", prompts.map(row).concat());
+    let out = text(&folder.path().join("out.jsonl"));
+    let convert = |by: &str| {
+        succeed(&["data", "convert", &pairs, "--to", "native", "--out", &out, "--tasks", by])
+    };
+    let tasks = || -> Vec<String> {
+        let written = rows(&std::fs::read_to_string(&out).expect("file"));
+        written.iter().map(|row| row["task"].as_str().expect("a task").to_owned()).collect()
+    };
+    convert(&start_teacher());
+    assert_eq!(tasks(), ["math", "code", "math"]);
+    convert("rules");
+    assert_eq!(tasks(), ["chat", "code", "chat"]);
 }
