@@ -26,6 +26,7 @@ ARGUMENTS = [
 
 START_TIMEOUT_S = 30
 CALL_TIMEOUT_S = 120
+CLOSE_TIMEOUT_S = 15
 
 
 class Browser:
@@ -80,12 +81,12 @@ class Browser:
         answer = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self.session = answer["sessionId"]
 
-    def _call(self, method, path, body=None):
+    def _call(self, method, path, body=None, timeout_s=CALL_TIMEOUT_S):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data=data, method=method)
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
                 return json.load(response)["value"]
         except urllib.error.HTTPError as error:
             problem = json.load(error)["value"]
@@ -162,9 +163,13 @@ class Browser:
         """Ends the browser and its driver."""
         if self.session is not None:
             try:
-                self.call("DELETE", "")
+                self._call("DELETE", f"/session/{self.session}", timeout_s=CLOSE_TIMEOUT_S)
             except (OSError, RuntimeError):
                 pass
         self.driver.terminate()
-        self.driver.wait(timeout=START_TIMEOUT_S)
+        try:
+            self.driver.wait(timeout=CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.driver.kill()
+            self.driver.wait()
         self.profile.cleanup()
