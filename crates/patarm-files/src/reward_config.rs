@@ -34,6 +34,28 @@ const OPENRLHF_CLASSES: [&str; 2] = ["RewardModel", "LLMForSequenceRegression"];
 pub enum RewardFamily {
     /// One number from the last token.
     Scalar {},
+    /// A number for each token of the response; the reward is their mean.
+    Token {},
+    /// A distribution over ratings from the model's own digits: no head.
+    Ordinal {},
+}
+
+impl RewardFamily {
+    /// Whether the model still writes text: its output matrix is kept and it has no head.
+    #[must_use]
+    pub fn keeps_output(&self) -> bool {
+        matches!(self, Self::Ordinal {})
+    }
+
+    /// What a person calls it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Scalar {} => "scalar reward model",
+            Self::Token {} => "token reward model",
+            Self::Ordinal {} => "ordinal reward model",
+        }
+    }
 }
 
 /// A reward model on top of a decoder.
@@ -114,6 +136,17 @@ impl RewardConfig {
         let mut object = model.to_json(torch_dtype);
         match self.family {
             RewardFamily::Scalar {} => self.describe_classifier(model, &mut object),
+            // The output matrix is not stored: the class is that of the bare decoder.
+            RewardFamily::Token {} => {
+                let class = match model.architecture {
+                    Architecture::Llama => "LlamaModel",
+                    Architecture::Qwen2 => "Qwen2Model",
+                    Architecture::Qwen3 => "Qwen3Model",
+                };
+                object.insert("architectures".to_owned(), json!([class]));
+                object.insert(KEY.to_owned(), json!(self));
+            }
+            RewardFamily::Ordinal {} => drop(object.insert(KEY.to_owned(), json!(self))),
         }
         object
     }
@@ -226,6 +259,16 @@ mod tests {
         assert!(read("adapter_config.json", &peft).unwrap().is_some());
         let peft = json!({ "peft_type": "LORA", "task_type": "CAUSAL_LM" });
         assert!(read("adapter_config.json", &peft).unwrap().is_none());
+    }
+
+    #[test]
+    fn families_of_our_own_are_described_within_the_decoders_config() {
+        for family in [RewardFamily::Token {}, RewardFamily::Ordinal {}] {
+            let config =
+                RewardConfig { mean: Some(2.0), std: Some(1.0), ..RewardConfig::new(family) };
+            let own = json!({ "architectures": ["LlamaForCausalLM"], "patarm_reward": config });
+            assert_eq!(read("config.json", &own).unwrap(), Some(config));
+        }
     }
 
     #[test]

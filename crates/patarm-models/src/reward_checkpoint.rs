@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use patarm_files::reward_config::REWARD_FILE;
-use patarm_files::{ModelConfig, ModelFiles, RewardConfig, StoredType};
+use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily, StoredType};
 use serde_json::{Value, json};
 
 use crate::adapter::LoraConfig;
@@ -53,8 +53,12 @@ pub fn save_reward_adapter(
     base: &str,
 ) -> Result<(), Error> {
     let mut description = adapter_description(lora, base);
-    description["task_type"] = json!("SEQ_CLS");
-    description["modules_to_save"] = json!([reward.head]);
+    if matches!(reward.family, RewardFamily::Scalar {}) {
+        description["task_type"] = json!("SEQ_CLS");
+    }
+    if !reward.family.keeps_output() {
+        description["modules_to_save"] = json!([reward.head]);
+    }
     write_json(&folder.join(ADAPTER_CONFIG_FILE), &description)?;
     let reward = serde_json::to_value(reward)
         .map_err(|error| Error::new(ErrorKind::Unsupported(error.to_string())))?;

@@ -13,6 +13,7 @@ mod text;
 pub use completer::EmbeddedCompleter;
 pub use judge::{EmbeddedJudge, JudgeSettings, ReadOut, Splice};
 pub(crate) use judge::{fault_of, sequence};
+pub(crate) use text::chat_frame;
 pub use text::{JudgeText, Outcome, Terminator};
 
 use patarm_models::kernels::SamplingOptions;

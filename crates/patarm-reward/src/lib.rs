@@ -25,6 +25,7 @@
 pub mod advantage;
 pub mod cache;
 pub mod cold_start;
+pub mod combinators;
 pub mod completer;
 pub mod embedded;
 pub mod error;
@@ -33,6 +34,7 @@ pub mod judgement;
 pub mod model;
 pub mod observer;
 pub mod openai;
+pub mod ordinal;
 pub mod pair_loss;
 pub mod par;
 pub mod par_marginal;
@@ -44,6 +46,7 @@ pub mod scalar;
 pub mod serving;
 pub mod task;
 pub mod template;
+pub mod token_values;
 pub mod verdict;
 pub mod voting;
 

@@ -15,6 +15,7 @@ use patarm_text::Item;
 use crate::model::{ItemFault, Reward, RewardModel};
 use crate::observer::Observer;
 
+pub(crate) use text::refuse_empty;
 pub use text::{EncodedItem, ScalarText};
 
 /// Tokens of one forward when scoring.
@@ -46,25 +47,18 @@ impl std::fmt::Debug for ScalarRewardModel<'_> {
 
 impl RewardModel for ScalarRewardModel<'_> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let encoded = encode_all(self.text, items, self.decoder.shape.max_positions);
-        let unread = ItemFault::Engine("interrupted before this item".to_owned());
-        let mut results: Vec<Result<Reward, ItemFault>> =
-            encoded.iter().map(|one| Err(one.as_ref().err().unwrap_or(&unread).clone())).collect();
-        self.observer.begin("scoring", items.len() as u64);
-        let mut done = 0;
-        for batch in batches(&encoded, self.batch_tokens) {
-            if self.observer.is_interrupted() {
-                break;
-            }
-            done += batch.len() as u64;
-            let values = self.score_batch(&batch);
-            for ((index, _), value) in batch.iter().zip(values) {
-                results[*index] = value.map(|value| self.reward(value));
-            }
-            self.observer.advance(done, "");
-        }
-        self.observer.end();
-        results
+        let batching = Batching {
+            limit: self.decoder.shape.max_positions,
+            tokens: self.batch_tokens,
+            observer: self.observer,
+        };
+        let encode = |item: &Item| self.text.encode(item);
+        score_in_batches(items, &encode, batching, &|batch| {
+            let (forest, rows) = last_rows(batch.iter().map(|(_, item)| *item));
+            let (hidden, _) = self.decoder.infer(&forest, &[])?;
+            let values = self.head.forward(self.decoder, &hidden, &rows).values;
+            Ok(values.into_iter().map(|value| self.reward(f64::from(value))).collect())
+        })
     }
 
     fn name(&self) -> String {
@@ -73,20 +67,62 @@ impl RewardModel for ScalarRewardModel<'_> {
 }
 
 impl ScalarRewardModel<'_> {
-    fn score_batch(&self, batch: &[(usize, &EncodedItem)]) -> Vec<Result<f64, ItemFault>> {
-        let (forest, rows) = last_rows(batch.iter().map(|(_, item)| *item));
-        match self.decoder.infer(&forest, &[]) {
-            Ok((hidden, _)) => {
-                let output = self.head.forward(self.decoder, &hidden, &rows);
-                output.values.iter().map(|value| Ok(f64::from(*value))).collect()
-            }
-            Err(error) => batch.iter().map(|_| Err(ItemFault::Engine(error.to_string()))).collect(),
-        }
-    }
-
     fn reward(&self, value: f64) -> Reward {
         Reward { normalised: normalised(value, self.config), ..Reward::of(value) }
     }
+}
+
+/// How items are scored together.
+#[derive(Clone, Copy)]
+pub(crate) struct Batching<'a> {
+    /// Longest item in tokens.
+    pub(crate) limit: usize,
+    /// Tokens of one forward; items are never split.
+    pub(crate) tokens: usize,
+    /// Who watches.
+    pub(crate) observer: &'a dyn Observer,
+}
+
+/// An item of a batch with its place among all.
+pub(crate) type Placed<'i> = (usize, &'i EncodedItem);
+type Encode<'a> = dyn Fn(&Item) -> crate::Result<EncodedItem> + 'a;
+type ScoreBatch<'a> = dyn Fn(&[Placed<'_>]) -> Result<Vec<Reward>, patarm_models::Error> + 'a;
+
+/// Scores items in batches; results stand in the order of the items, each failing alone.
+pub(crate) fn score_in_batches(
+    items: &[Item],
+    encode: &Encode<'_>,
+    batching: Batching<'_>,
+    score: &ScoreBatch<'_>,
+) -> Vec<Result<Reward, ItemFault>> {
+    let observer = batching.observer;
+    let encoded = encode_all(items, encode, batching.limit);
+    let unread = ItemFault::Engine("interrupted before this item".to_owned());
+    let mut results: Vec<Result<Reward, ItemFault>> =
+        encoded.iter().map(|one| Err(one.as_ref().err().unwrap_or(&unread).clone())).collect();
+    observer.begin("scoring", items.len() as u64);
+    let mut done = 0;
+    for batch in batches(&encoded, batching.tokens) {
+        if observer.is_interrupted() {
+            break;
+        }
+        done += batch.len() as u64;
+        match score(&batch) {
+            Ok(rewards) => {
+                for ((index, _), reward) in batch.iter().zip(rewards) {
+                    results[*index] = Ok(reward);
+                }
+            }
+            Err(error) => {
+                for (index, _) in &batch {
+                    results[*index] = Err(ItemFault::Engine(error.to_string()));
+                }
+            }
+        }
+        observer.advance(done, "");
+    }
+    observer.end();
+    results
 }
 
 /// `(value − mean) / std`, where the checkpoint has both.
@@ -114,18 +150,18 @@ pub fn place(tree: &mut TreeBuilder, item: &EncodedItem) -> patarm_models::Segme
 
 /// Encodes items, each failing alone.
 pub(crate) fn encode_all(
-    text: &ScalarText,
     items: &[Item],
+    encode: &Encode<'_>,
     limit: usize,
 ) -> Vec<Result<EncodedItem, ItemFault>> {
-    let encode = |item: &Item| {
-        let encoded = text.encode(item).map_err(|error| ItemFault::Engine(error.to_string()))?;
+    let one = |item: &Item| {
+        let encoded = encode(item).map_err(|error| ItemFault::Engine(error.to_string()))?;
         match encoded.len() {
             tokens if tokens > limit => Err(ItemFault::Overlong { tokens, limit }),
             _ => Ok(encoded),
         }
     };
-    items.iter().map(encode).collect()
+    items.iter().map(one).collect()
 }
 
 /// Batches of at most `budget` tokens (a longer item alone), items of one prompt side
@@ -133,7 +169,7 @@ pub(crate) fn encode_all(
 pub(crate) fn batches(
     encoded: &[Result<EncodedItem, ItemFault>],
     budget: usize,
-) -> Vec<Vec<(usize, &EncodedItem)>> {
+) -> Vec<Vec<Placed<'_>>> {
     let mut first_of: std::collections::HashMap<&[u32], usize> = std::collections::HashMap::new();
     let mut order: Vec<(usize, usize, &EncodedItem)> = Vec::with_capacity(encoded.len());
     for (index, item) in encoded.iter().enumerate() {
@@ -143,7 +179,7 @@ pub(crate) fn batches(
         }
     }
     order.sort_by_key(|(first, index, _)| (*first, *index));
-    let mut batches: Vec<Vec<(usize, &EncodedItem)>> = Vec::new();
+    let mut batches: Vec<Vec<Placed<'_>>> = Vec::new();
     let (mut tokens, mut prompt) = (0, None);
     for (first, index, item) in order {
         let shared = prompt == Some(first);

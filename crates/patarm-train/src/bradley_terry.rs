@@ -15,7 +15,7 @@
 
 use patarm_models::files::RewardConfig;
 use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead, TreeBuilder};
-use patarm_reward::model::{Evaluator, Measurement};
+use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Silent;
 use patarm_reward::pair_loss::{PairLossConfig, PairTerm, preference_loss};
 use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText, place};
@@ -128,16 +128,16 @@ impl Objective for BradleyTerry<'_> {
         Ok(())
     }
 
-    fn measure(&self, decoder: &Decoder, evaluator: &dyn Evaluator) -> Measurement {
-        evaluator.measure(&ScalarRewardModel {
+    fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel)) {
+        act(&ScalarRewardModel {
             decoder,
             head: self.head,
             text: self.text,
             config: &self.config,
             batch_tokens: SCORING_TOKENS,
             observer: &Silent,
-            name: "scalar reward model".into(),
-        })
+            name: "trained".into(),
+        });
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients};
-use patarm_reward::model::{Evaluator, Measurement};
+use patarm_reward::model::{Measurement, RewardModel};
 use serde::{Deserialize, Serialize};
 
 use crate::batches::batch_indices;
@@ -120,8 +120,8 @@ pub trait Objective {
         tally: &mut Tally,
     ) -> Result<(), Error>;
 
-    /// Measures the decoder on held-out comparisons.
-    fn measure(&self, decoder: &Decoder, evaluator: &dyn Evaluator) -> Measurement;
+    /// Hands the decoder as it is to `act`, as the reward model it is becoming.
+    fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel));
 }
 
 /// Trains until the last step, keeps the best checkpoint, and stores the mean and
@@ -218,7 +218,8 @@ fn keep_best<T>(trainer: &mut Trainer<'_, T>, objective: &dyn Objective) -> Resu
     let Some(evaluator) = trainer.context.evaluator else {
         return Ok(());
     };
-    let measured = objective.measure(&trainer.decoder, evaluator);
+    let mut measured = Measurement::default();
+    objective.with_model(&trainer.decoder, &mut |model| measured = evaluator.measure(model));
     if let Some(reward) = &mut trainer.reward {
         reward.mean = measured.mean;
         reward.std = measured.deviation.filter(|deviation| *deviation > 0.0);

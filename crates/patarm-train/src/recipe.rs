@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bradley_terry::BradleyTerryConfig;
 use crate::error::Error;
+use crate::oprm::OprmConfig;
+use crate::q_rm::QRmConfig;
 
 /// Version of the recipe format this program reads and writes.
 pub const RECIPE_VERSION: u32 = 1;
@@ -47,6 +49,12 @@ pub struct Recipe {
     /// A scalar reward model; excludes the two stages of a judge.
     #[serde(default)]
     pub bradley_terry: Option<BradleyTerryConfig>,
+    /// Ratings from the model's own digits; stands alone too.
+    #[serde(default)]
+    pub oprm: Option<OprmConfig>,
+    /// A token-level reward model; stands alone too.
+    #[serde(default)]
+    pub q_rm: Option<QRmConfig>,
     /// Held-out measurement during the run.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
@@ -377,12 +385,7 @@ impl Recipe {
         if !(0.0..1.0).contains(&self.data.held_out_share) {
             return Err("data.held_out_share must lie in 0..1".into());
         }
-        if let Some(config) = &self.bradley_terry {
-            if self.cold_start.is_some() || self.grpo.is_some() {
-                return Err("[bradley_terry] stands alone: remove [cold_start] and [grpo]".into());
-            }
-            config.check().map_err(|message| format!("bradley_terry.{message}"))?;
-        }
+        self.check_reward_model()?;
         let Some(grpo) = &self.grpo else {
             return Ok(());
         };
@@ -396,6 +399,38 @@ impl Recipe {
         }
         if grpo.replay.batch > 0 && self.cold_start.is_none() {
             return Err("grpo.replay.batch needs a [cold_start] to replay".into());
+        }
+        Ok(())
+    }
+
+    /// Names of the tables of reward models other than judges that the recipe has.
+    #[must_use]
+    pub fn reward_tables(&self) -> Vec<&'static str> {
+        let tables = [
+            ("bradley_terry", self.bradley_terry.is_some()),
+            ("oprm", self.oprm.is_some()),
+            ("q_rm", self.q_rm.is_some()),
+        ];
+        tables.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+    }
+
+    fn check_reward_model(&self) -> Result<(), String> {
+        let tables = self.reward_tables();
+        let stages = usize::from(self.cold_start.is_some()) + usize::from(self.grpo.is_some());
+        if let [first, ..] = tables.as_slice()
+            && tables.len() + stages > 1
+        {
+            return Err(format!("[{first}] stands alone: one recipe trains one kind of model"));
+        }
+        let named = |name: &'static str| move |message: String| format!("{name}.{message}");
+        if let Some(config) = &self.bradley_terry {
+            config.check().map_err(named("bradley_terry"))?;
+        }
+        if let Some(config) = &self.oprm {
+            config.schedule.check().map_err(named("oprm"))?;
+        }
+        if let Some(config) = &self.q_rm {
+            config.check().map_err(named("q_rm"))?;
         }
         Ok(())
     }

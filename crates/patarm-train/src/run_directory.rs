@@ -69,6 +69,10 @@ pub enum Phase {
     Grpo,
     /// A scalar reward model on pairs.
     BradleyTerry,
+    /// Ratings from the model's own digits, on pairs.
+    Oprm,
+    /// A token-level reward model on pairs.
+    QRm,
 }
 
 impl Phase {
@@ -79,6 +83,8 @@ impl Phase {
             Self::ColdStart => "cold_start",
             Self::Grpo => "grpo",
             Self::BradleyTerry => "bradley_terry",
+            Self::Oprm => "oprm",
+            Self::QRm => "q_rm",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod cli;
 
+mod combined;
 mod commands;
 mod datasets;
 mod exit;

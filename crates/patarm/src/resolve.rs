@@ -134,7 +134,7 @@ fn final_checkpoint(run: &Path) -> anyhow::Result<PathBuf> {
 
 /// Loads a located model.
 pub(crate) fn load(located: Located, global: &Global) -> anyhow::Result<Loaded> {
-    crate::reward_models::refuse_scalar(&located)?;
+    crate::reward_models::refuse_as_judge(&located)?;
     let files = open_model(&located.base)?;
     let mut decoder = Decoder::from_files(backend(global), &files)?;
     if let Some(adapter) = &located.adapter {

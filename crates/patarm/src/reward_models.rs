@@ -3,6 +3,7 @@
 //! `config.json` (for an adapter its own files) says what a model is; whoever wants a
 //! number a response asks here and need not know.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use patarm_files::{ModelFiles, RewardConfig, RewardFamily, open_model};
@@ -10,10 +11,13 @@ use patarm_models::{Decoder, HeadInit, LinearHead, checkpoint, reward_checkpoint
 use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Observer;
 use patarm_reward::openai::OpenAiTarget;
+use patarm_reward::ordinal::{OrdinalRewardModel, OrdinalText};
 use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText};
+use patarm_reward::token_values::TokenRewardModel;
 use patarm_text::tokenizer::Tokenizer;
 
 use crate::cli::{Global, JudgeOptions};
+use crate::combined::{self, CombinedModel};
 use crate::exit::{Code, failure};
 use crate::judging::with_pointwise;
 use crate::resolve::{self, Located};
@@ -22,7 +26,8 @@ use crate::resolve::{self, Located};
 pub(crate) type UseRewardModel<'a> =
     dyn for<'m> FnMut(&'m (dyn RewardModel + 'm)) -> anyhow::Result<()> + 'a;
 
-/// Opens a reward model of any kind, a judge included, and hands it to `act`.
+/// Opens a reward model of any kind, a judge or a combination included, and hands it to
+/// `act`.
 pub(crate) fn with_reward_model(
     options: &JudgeOptions,
     global: &Global,
@@ -32,94 +37,102 @@ pub(crate) fn with_reward_model(
     if OpenAiTarget::is_remote(&options.model) {
         return with_pointwise(options, global, observer, &mut |judge| act(judge));
     }
+    if CombinedModel::is_one(Path::new(&options.model)) {
+        return combined::with_combined(options, global, observer, act);
+    }
     let located = resolve::locate(&options.model)?;
     match description(&located)? {
         Some(config) => {
-            let loaded = load(&located, config, global)?;
-            act(&loaded.scalar(observer.as_ref(), &options.model))
+            let (_, decoder, head) = load_weights(&located, &config, global)?;
+            let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
+            let parts = (&decoder, head, &config);
+            with_family(parts, &tokenizer, (observer.as_ref(), &options.model), act)
         }
         None => with_pointwise(options, global, observer, &mut |judge| act(judge)),
     }
 }
 
+fn with_family(
+    (decoder, head, config): (&Decoder, Option<LinearHead>, &RewardConfig),
+    tokenizer: &Arc<Tokenizer>,
+    (observer, name): (&dyn Observer, &str),
+    act: &mut UseRewardModel<'_>,
+) -> anyhow::Result<()> {
+    let (batch_tokens, name) = (SCORING_TOKENS, name.to_owned());
+    match (&config.family, head) {
+        (RewardFamily::Ordinal {}, _) => {
+            let text = &OrdinalText::new(Arc::clone(tokenizer))?;
+            act(&OrdinalRewardModel { decoder, text, batch_tokens, observer, name })
+        }
+        (RewardFamily::Scalar {}, Some(head)) => {
+            let text = &ScalarText::new(Arc::clone(tokenizer))?;
+            act(&ScalarRewardModel { decoder, head, text, config, batch_tokens, observer, name })
+        }
+        (RewardFamily::Token {}, Some(head)) => {
+            let text = &ScalarText::new(Arc::clone(tokenizer))?;
+            act(&TokenRewardModel { decoder, head, text, config, batch_tokens, observer, name })
+        }
+        _ => Err(failure(Code::Model, "this family of reward model is not supported")),
+    }
+}
+
 /// Whether a model gives numbers and no judgements.
 pub(crate) fn gives_numbers(model: &str) -> anyhow::Result<bool> {
+    if CombinedModel::is_one(Path::new(model)) {
+        return Ok(true);
+    }
     Ok(!OpenAiTarget::is_remote(model) && description(&resolve::locate(model)?)?.is_some())
 }
 
-/// What stands on top of a located model; `None` for one that writes text.
+/// What stands on top of a located model; `None` for one that only writes text.
 pub(crate) fn description(located: &Located) -> anyhow::Result<Option<RewardConfig>> {
     let folder = located.adapter.as_deref().unwrap_or(&located.base);
     Ok(RewardConfig::read(folder)?)
 }
 
-/// Refuses a model that gives numbers where text is wanted.
-pub(crate) fn refuse_scalar(located: &Located) -> anyhow::Result<()> {
-    if description(located)?.is_none() {
-        return Ok(());
+/// Refuses a model that gives numbers where judgements are wanted.
+pub(crate) fn refuse_as_judge(located: &Located) -> anyhow::Result<()> {
+    match description(located)? {
+        Some(config) => Err(no_text(located, &config)),
+        None => Ok(()),
     }
+}
+
+/// Refuses a model without an output matrix.
+pub(crate) fn refuse_without_output(located: &Located) -> anyhow::Result<()> {
+    match description(located)? {
+        Some(config) if !config.family.keeps_output() => Err(no_text(located, &config)),
+        _ => Ok(()),
+    }
+}
+
+fn no_text(located: &Located, config: &RewardConfig) -> anyhow::Error {
     let folder = located.adapter.as_deref().unwrap_or(&located.base);
     let message = format!(
-        "{} is a scalar reward model, which writes no text; use `patarm score` or `patarm eval` with it",
-        folder.display()
+        "{} is a {}, which writes no text; use `patarm score` or `patarm eval` with it",
+        folder.display(),
+        config.family.name()
     );
-    Err(failure(Code::Model, message))
+    failure(Code::Model, message)
 }
 
-/// A decoder with its head, ready to score or to train further.
-#[derive(Debug)]
-pub(crate) struct LoadedReward {
-    /// The decoder, adapter attached.
-    pub(crate) decoder: Decoder,
-    /// The head.
-    pub(crate) head: LinearHead,
-    /// What it is.
-    pub(crate) config: RewardConfig,
-    /// Its texts.
-    pub(crate) text: ScalarText,
-}
-
-impl LoadedReward {
-    /// The scalar model.
-    pub(crate) fn scalar<'a>(
-        &'a self,
-        observer: &'a dyn Observer,
-        name: &str,
-    ) -> ScalarRewardModel<'a> {
-        ScalarRewardModel {
-            decoder: &self.decoder,
-            head: self.head,
-            text: &self.text,
-            config: &self.config,
-            batch_tokens: SCORING_TOKENS,
-            observer,
-            name: name.to_owned(),
-        }
-    }
-}
-
-/// Loads a located reward model; one without its head is refused.
-pub(crate) fn load(
-    located: &Located,
-    config: RewardConfig,
-    global: &Global,
-) -> anyhow::Result<LoadedReward> {
-    let (_, decoder, head) = load_weights(located, &config, global)?;
-    let text = ScalarText::new(Arc::new(Tokenizer::open(&located.base)?))?;
-    Ok(LoadedReward { decoder, head, config, text })
-}
-
-/// Files, decoder and head, without a tokenizer.
+/// Files, decoder (adapter attached) and head of a located reward model; one that should
+/// have a head and has none is refused.
 pub(crate) fn load_weights(
     located: &Located,
     config: &RewardConfig,
     global: &Global,
-) -> anyhow::Result<(ModelFiles, Decoder, LinearHead)> {
+) -> anyhow::Result<(ModelFiles, Decoder, Option<LinearHead>)> {
     let files = open_model(&located.base)?;
-    let mut decoder = Decoder::body_from_files(resolve::backend(global), &files)?;
-    let RewardFamily::Scalar {} = config.family else {
-        return Err(failure(Code::Model, "this family of reward model is not supported"));
-    };
+    let backend = resolve::backend(global);
+    if config.family.keeps_output() {
+        let mut decoder = Decoder::from_files(backend, &files)?;
+        if let Some(adapter) = &located.adapter {
+            checkpoint::load_adapter(adapter, &mut decoder)?;
+        }
+        return Ok((files, decoder, None));
+    }
+    let mut decoder = Decoder::body_from_files(backend, &files)?;
     let head = match &located.adapter {
         // The adapter brings the head; loading it fails where it does not.
         Some(adapter) => {
@@ -130,5 +143,5 @@ pub(crate) fn load_weights(
         }
         None => reward_checkpoint::load_head(&mut decoder, &files, config, 1)?,
     };
-    Ok((files, decoder, head))
+    Ok((files, decoder, Some(head)))
 }

@@ -1,46 +1,107 @@
 //! One training run of a discriminative reward model, from recipe to final checkpoint.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use patarm_eval::pairs::{Evaluated, PairsEvaluator, evaluate_pairs};
 use patarm_eval::store;
 use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily, open_model};
-use patarm_models::{Decoder, LinearHead, checkpoint};
+use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead, checkpoint};
 use patarm_reward::model::Evaluator;
 use patarm_reward::observer::Observer;
-use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText};
+use patarm_reward::ordinal::OrdinalText;
+use patarm_reward::scalar::ScalarText;
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Item};
 use patarm_train::Recipe;
 use patarm_train::bradley_terry::{BradleyTerry, BradleyTerryConfig};
-use patarm_train::discriminative;
+use patarm_train::discriminative::{self, Objective, Schedule};
 use patarm_train::lengths::{LengthReport, fit_lengths};
+use patarm_train::oprm::{Oprm, OprmConfig, ordinal_pairs, read_quality_labels};
+use patarm_train::q_rm::{QRm, QRmConfig};
 use patarm_train::reward_pairs::EncodedRewardPair;
-use patarm_train::run_directory::{Phase, Resume, RunDirectory, RunState};
+use patarm_train::run_directory::{Resume, RunDirectory, RunState};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
 use crate::cli::Global;
 use crate::exit::{Code, failure};
-use crate::output;
 use crate::resolve::{self, Located};
-use crate::reward_models;
 use crate::training::{pairs_options, run_info, unix_seconds};
+use crate::{output, reward_models};
+
+/// The recipe's table.
+#[derive(Clone, Copy)]
+enum Table<'r> {
+    BradleyTerry(&'r BradleyTerryConfig),
+    Oprm(&'r OprmConfig),
+    QRm(&'r QRmConfig),
+}
+
+impl<'r> Table<'r> {
+    fn of(recipe: &'r Recipe) -> anyhow::Result<Self> {
+        let bradley_terry = recipe.bradley_terry.as_ref().map(Self::BradleyTerry);
+        let others = [recipe.oprm.as_ref().map(Self::Oprm), recipe.q_rm.as_ref().map(Self::QRm)];
+        bradley_terry
+            .or_else(|| others.into_iter().flatten().next())
+            .ok_or_else(|| failure(Code::Usage, "the recipe has no table of a reward model"))
+    }
+
+    /// Label of the method in `run.json`.
+    fn method(self) -> &'static str {
+        match self {
+            Self::BradleyTerry(_) => "Bradley-Terry",
+            Self::Oprm(_) => "OPRM",
+            Self::QRm(_) => "Q-RM",
+        }
+    }
+
+    fn family(self) -> RewardFamily {
+        match self {
+            Self::BradleyTerry(_) => RewardFamily::Scalar {},
+            Self::Oprm(_) => RewardFamily::Ordinal {},
+            Self::QRm(_) => RewardFamily::Token {},
+        }
+    }
+
+    fn schedule(self) -> (&'r Schedule, &'r AdamWConfig) {
+        match self {
+            Self::BradleyTerry(config) => (&config.schedule, &config.optimizer),
+            Self::Oprm(config) => (&config.schedule, &config.optimizer),
+            Self::QRm(config) => (&config.schedule, &config.optimizer),
+        }
+    }
+
+    /// How a fresh head begins.
+    fn head(self) -> HeadInit {
+        match self {
+            Self::BradleyTerry(config) => config.head,
+            Self::QRm(config) => config.head,
+            Self::Oprm(_) => HeadInit::Zero {},
+        }
+    }
+}
 
 /// Everything a run needs, resolved.
 pub(crate) struct Prepared {
-    recipe: Recipe,
     located: Located,
     files: ModelFiles,
     decoder: Decoder,
-    head: LinearHead,
-    reward: RewardConfig,
-    tokenizer: Arc<Tokenizer>,
-    text: ScalarText,
-    train: Vec<Comparison>,
+    data: Data,
     held_out: Vec<Comparison>,
     /// What happened to long inputs.
     pub(crate) lengths: LengthReport,
+}
+
+/// What an objective is made of.
+struct Data {
+    recipe: Recipe,
+    /// Folder of the recipe, to which its paths are relative.
+    folder: PathBuf,
+    tokenizer: Arc<Tokenizer>,
+    head: Option<LinearHead>,
+    reward: RewardConfig,
+    train: Vec<Comparison>,
 }
 
 /// What a run would need.
@@ -72,9 +133,9 @@ impl Foreseen {
 pub(crate) fn prepare(
     recipe: Recipe,
     (train, held_out): (Vec<Comparison>, Vec<Comparison>),
+    folder: &Path,
     global: &Global,
 ) -> anyhow::Result<Prepared> {
-    let config = table(&recipe)?;
     let located = resolve::locate(&recipe.model)?;
     if recipe.parameters.lora.is_some() && located.adapter.is_some() {
         let message = format!(
@@ -83,9 +144,8 @@ pub(crate) fn prepare(
         );
         return Err(failure(Code::Model, message));
     }
-    let (files, mut decoder, head, reward) = body(&located, config, recipe.seed, global)?;
+    let (files, mut decoder, head, reward) = body(&located, &recipe, global)?;
     let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
-    let text = ScalarText::new(Arc::clone(&tokenizer))?;
     let (train, lengths) = fit_lengths(train, &tokenizer, &recipe.data)?;
     let (held_out, _) = fit_lengths(held_out, &tokenizer, &recipe.data)?;
     if let Some(lora) = &recipe.parameters.lora {
@@ -93,75 +153,126 @@ pub(crate) fn prepare(
     } else if let Some(layer) = recipe.parameters.freeze_below {
         decoder.freeze_below(layer);
     }
-    Ok(Prepared {
-        recipe,
-        located,
-        files,
-        decoder,
-        head,
-        reward,
-        tokenizer,
-        text,
-        train,
-        held_out,
-        lengths,
-    })
+    let folder = folder.to_path_buf();
+    let data = Data { recipe, folder, tokenizer, head, reward, train };
+    Ok(Prepared { located, files, decoder, data, held_out, lengths })
 }
 
-fn table(recipe: &Recipe) -> anyhow::Result<&BradleyTerryConfig> {
-    recipe
-        .bradley_terry
-        .as_ref()
-        .ok_or_else(|| failure(Code::Usage, "the recipe has no table of a reward model"))
-}
+type Body = (ModelFiles, Decoder, Option<LinearHead>, RewardConfig);
 
 /// A base with a head: its own, or a fresh one on a model that writes text.
-fn body(
-    located: &Located,
-    config: &BradleyTerryConfig,
-    seed: u64,
-    global: &Global,
-) -> anyhow::Result<(ModelFiles, Decoder, LinearHead, RewardConfig)> {
+fn body(located: &Located, recipe: &Recipe, global: &Global) -> anyhow::Result<Body> {
+    let table = Table::of(recipe)?;
+    let family = table.family();
     if let Some(reward) = reward_models::description(located)? {
+        if reward.family != family {
+            let message = format!(
+                "{} is a {}; the recipe trains a {}",
+                recipe.model,
+                reward.family.name(),
+                family.name()
+            );
+            return Err(failure(Code::Model, message));
+        }
         let (files, mut decoder, head) = reward_models::load_weights(located, &reward, global)?;
         decoder.merge_adapter();
         return Ok((files, decoder, head, RewardConfig { mean: None, std: None, ..reward }));
     }
     let files = open_model(&located.base)?;
-    let mut decoder = Decoder::body_from_files(resolve::backend(global), &files)?;
+    let backend = resolve::backend(global);
+    let mut decoder = match family.keeps_output() {
+        true => Decoder::from_files(backend, &files)?,
+        false => Decoder::body_from_files(backend, &files)?,
+    };
     if let Some(adapter) = &located.adapter {
         checkpoint::load_adapter(adapter, &mut decoder)?;
         decoder.merge_adapter();
     }
-    let reward = RewardConfig::new(RewardFamily::Scalar {});
-    let head = LinearHead::attach(&mut decoder, &reward.head, 1, (config.head, seed));
+    let reward = RewardConfig::new(family);
+    let head = (!reward.family.keeps_output())
+        .then(|| LinearHead::attach(&mut decoder, &reward.head, 1, (table.head(), recipe.seed)));
     Ok((files, decoder, head, reward))
+}
+
+type UseObjective<'a> = dyn FnMut(&dyn Objective) -> anyhow::Result<()> + 'a;
+
+impl Data {
+    /// Encodes the pairs and hands what is trained to `act`.
+    fn with_objective(&self, act: &mut UseObjective<'_>) -> anyhow::Result<()> {
+        let table = Table::of(&self.recipe)?;
+        if let Table::Oprm(config) = table {
+            return self.with_oprm(config, act);
+        }
+        let text = &ScalarText::new(Arc::clone(&self.tokenizer))?;
+        let (pairs, left_out) =
+            &EncodedRewardPair::all(&self.train, &|item: &Item| text.encode(item));
+        remark_left_out(left_out);
+        let config = self.reward.clone();
+        match (table, self.head) {
+            (Table::BradleyTerry(own), Some(head)) => {
+                act(&BradleyTerry { loss: own.loss, head, text, pairs, config })
+            }
+            (Table::QRm(own), Some(head)) => {
+                act(&QRm { loss: own.loss, head, text, pairs, config })
+            }
+            _ => Err(failure(Code::Bug, "a model of this family has a head")),
+        }
+    }
+
+    fn with_oprm(&self, config: &OprmConfig, act: &mut UseObjective<'_>) -> anyhow::Result<()> {
+        let text = &OrdinalText::new(Arc::clone(&self.tokenizer))?;
+        let labels = match &config.quality_labels {
+            Some(file) => {
+                let path = self.folder.join(file);
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| failure(Code::Data, format!("{}: {error}", path.display())))?;
+                read_quality_labels(&text)?
+            }
+            None => HashMap::new(),
+        };
+        let found = ordinal_pairs(&self.train, text, (config.region, &labels));
+        if config.quality_labels.is_some() {
+            output::remark(&format!(
+                "quality labels: {} of {} pairs, {} dropped because their labels contradict the preference",
+                found.labelled,
+                found.pairs.len(),
+                found.contradictions
+            ));
+        }
+        remark_left_out(&found.left_out);
+        act(&Oprm { text, pairs: &found.pairs })
+    }
+
+    /// The configuration with a padding id that hides no last token.
+    fn model_config(&self, config: &ModelConfig) -> anyhow::Result<ModelConfig> {
+        let mut config = config.clone();
+        if let Some(comparison) = self.train.first().filter(|_| self.head.is_some()) {
+            let text = ScalarText::new(Arc::clone(&self.tokenizer))?;
+            config.pad_token_id = text.padding_id(&comparison.first)?.or(config.pad_token_id);
+        }
+        Ok(config)
+    }
 }
 
 /// Counts what training would compute.
 pub(crate) fn foresee(prepared: &Prepared) -> anyhow::Result<Foreseen> {
-    let config = table(&prepared.recipe)?;
-    let pairs = encode(&prepared.train, &prepared.text)?;
-    let tokens: usize = pairs.iter().map(EncodedRewardPair::num_tokens).sum();
-    let updates = config.schedule.num_steps(pairs.len());
-    let examples = updates as f64 * config.schedule.batch as f64;
+    let (schedule, _) = Table::of(&prepared.data.recipe)?.schedule();
+    let (mut pairs, mut tokens) = (0, 0);
+    prepared.data.with_objective(&mut |objective| {
+        pairs = objective.num_examples();
+        tokens = (0..pairs).map(|example| objective.num_tokens(example)).sum();
+        Ok(())
+    })?;
+    let updates = schedule.num_steps(pairs);
+    let mean = tokens as f64 / pairs.max(1) as f64;
     Ok(Foreseen {
         version: 1,
-        training_pairs: pairs.len(),
+        training_pairs: pairs,
         held_out_pairs: prepared.held_out.len(),
         trainable_parameters: prepared.decoder.parameters.num_trainable(),
         updates,
-        training_tokens: examples * tokens as f64 / pairs.len() as f64,
+        training_tokens: updates as f64 * schedule.batch as f64 * mean,
     })
-}
-
-fn encode(comparisons: &[Comparison], text: &ScalarText) -> anyhow::Result<Vec<EncodedRewardPair>> {
-    let (pairs, left_out) = EncodedRewardPair::all(comparisons, &|item: &Item| text.encode(item));
-    remark_left_out(&left_out);
-    if pairs.is_empty() {
-        return Err(failure(Code::Data, "no training comparison prefers a side"));
-    }
-    Ok(pairs)
 }
 
 /// Tells which comparisons cannot be used.
@@ -177,56 +288,47 @@ pub(crate) fn run(
     (out, resume): (&Path, Resume),
     observer: &dyn Observer,
 ) -> anyhow::Result<Option<Evaluated>> {
-    let Prepared { recipe, located, files, decoder, head, reward, text, .. } = prepared;
-    let (train, held_out) = (prepared.train, prepared.held_out);
-    let pairs = encode(&train, &text)?;
-    let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
-    let described = (METHOD, decoder.backend.as_ref());
-    let mut info = run_info(&recipe, &located, described, (&train, &held_out))?;
+    let Prepared { located, files, decoder, data, held_out, .. } = prepared;
+    let recipe = &data.recipe;
+    let table = Table::of(recipe)?;
+    let run = RunDirectory::open(out, recipe, resume, unix_seconds)?;
+    let described = (table.method(), decoder.backend.as_ref());
+    let mut info = run_info(recipe, &located, described, (&data.train, &held_out))?;
     run.write_info(&info)?;
-    let evaluator = evaluator(&recipe, &held_out)?;
-    let tokenizer = prepared.tokenizer;
+    let evaluator = evaluator(recipe, &held_out)?;
     let companions =
-        |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());
+        |folder: &Path| data.tokenizer.save_files(folder).map_err(|error| error.to_string());
     let base = located.base.to_string_lossy().into_owned();
-    let model = with_padding(&files.config, &text, &train)?;
     let context = TrainerContext {
-        recipe: &recipe,
-        config: &model,
+        recipe,
+        config: &data.model_config(&files.config)?,
         base: &base,
-        text: &text,
+        text: &(),
         observer,
         evaluator: evaluator.as_ref().map(|evaluator| evaluator as &dyn Evaluator),
         companions: &companions,
     };
-    let mut trainer = Trainer::new(context, decoder, run, Phase::BradleyTerry);
-    trainer.reward = Some(reward.clone());
-    if resume == Resume::Yes {
-        trainer.resume()?;
-    }
-    let config = table(&recipe)?;
-    let objective =
-        BradleyTerry { loss: config.loss, head, text: &text, pairs: &pairs, config: reward };
-    let outcome =
-        discriminative::train(&mut trainer, (&config.schedule, &config.optimizer), &objective);
-    info.state = if outcome.is_ok() { RunState::Finished } else { RunState::Interrupted };
-    trainer.run.write_info(&info)?;
-    outcome?;
-    trainer.save_weights("final")?;
-    let model = ScalarRewardModel {
-        decoder: &trainer.decoder,
-        head,
-        text: &text,
-        config: trainer.reward.as_ref().unwrap_or(&objective.config),
-        batch_tokens: SCORING_TOKENS,
-        observer,
-        name: "trained".into(),
-    };
-    evaluate(&model, &held_out, (&recipe, out))
+    let mut unused = Some((context, decoder, run));
+    let mut evaluated = None;
+    data.with_objective(&mut |objective| {
+        let Some((context, decoder, run)) = unused.take() else {
+            return Err(failure(Code::Bug, "a run trains one model"));
+        };
+        let mut trainer = Trainer::new(context, decoder, run, objective.phase());
+        trainer.reward = Some(data.reward.clone());
+        if resume == Resume::Yes {
+            trainer.resume()?;
+        }
+        let outcome = discriminative::train(&mut trainer, table.schedule(), objective);
+        info.state = if outcome.is_ok() { RunState::Finished } else { RunState::Interrupted };
+        trainer.run.write_info(&info)?;
+        outcome?;
+        trainer.save_weights("final")?;
+        evaluated = evaluate(objective, &trainer.decoder, &held_out, (recipe, out))?;
+        Ok(())
+    })?;
+    Ok(evaluated)
 }
-
-/// Label of the method in `run.json`.
-const METHOD: &str = "Bradley-Terry";
 
 fn evaluator(recipe: &Recipe, held_out: &[Comparison]) -> anyhow::Result<Option<PairsEvaluator>> {
     let used: Vec<Comparison> = held_out.iter().take(recipe.evaluation.pairs).cloned().collect();
@@ -236,22 +338,10 @@ fn evaluator(recipe: &Recipe, held_out: &[Comparison]) -> anyhow::Result<Option<
     Ok(Some(PairsEvaluator::new(used, pairs_options(recipe.seed))?))
 }
 
-/// The configuration with a padding id that hides no last token.
-fn with_padding(
-    config: &ModelConfig,
-    text: &ScalarText,
-    train: &[Comparison],
-) -> anyhow::Result<ModelConfig> {
-    let mut config = config.clone();
-    if let Some(comparison) = train.first() {
-        config.pad_token_id = text.padding_id(&comparison.first)?.or(config.pad_token_id);
-    }
-    Ok(config)
-}
-
 /// The held-out measurement kept in the run directory.
 fn evaluate(
-    model: &ScalarRewardModel<'_>,
+    objective: &dyn Objective,
+    decoder: &Decoder,
     held_out: &[Comparison],
     (recipe, out): (&Recipe, &Path),
 ) -> anyhow::Result<Option<Evaluated>> {
@@ -260,7 +350,13 @@ fn evaluate(
     if used.iter().all(|comparison| comparison.chosen_rejected().is_none()) {
         return Ok(None);
     }
-    let evaluated = evaluate_pairs(model, &used, &pairs_options(recipe.seed))?;
-    store::write_folder(&out.join("evaluations/trained"), &evaluated)?;
-    Ok(Some(evaluated))
+    let mut evaluated = None;
+    objective.with_model(decoder, &mut |model| {
+        evaluated = Some(evaluate_pairs(model, &used, &pairs_options(recipe.seed)));
+    });
+    let evaluated = evaluated.transpose()?;
+    if let Some(evaluated) = &evaluated {
+        store::write_folder(&out.join("evaluations/trained"), evaluated)?;
+    }
+    Ok(evaluated)
 }

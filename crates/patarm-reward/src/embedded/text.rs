@@ -210,7 +210,7 @@ fn score_tags(format: &JudgeFormat) -> (String, String) {
 }
 
 /// What the model's chat template puts around a user turn that asks for an answer.
-fn chat_frame(tokenizer: &Tokenizer) -> Result<ChatFrame> {
+pub(crate) fn chat_frame(tokenizer: &Tokenizer) -> Result<ChatFrame> {
     /// A private-use character no template contains.
     const PLACE: char = '\u{e0f5}';
     let Some(template) = ChatTemplate::from_tokenizer(tokenizer).map_err(refused)? else {

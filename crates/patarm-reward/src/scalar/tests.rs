@@ -84,7 +84,7 @@ fn scores_do_not_depend_on_the_batch_and_bad_items_fail_alone() {
 fn items_of_one_prompt_stand_side_by_side_within_the_budget() {
     let text = text();
     let items = [item("a b c d e f", "x"), item("other words here", "y"), item("a b c d e f", "z")];
-    let encoded = encode_all(&text, &items, 1000);
+    let encoded = encode_all(&items, &|item: &Item| text.encode(item), 1000);
     let places = |budget: usize| -> Vec<Vec<usize>> {
         batches(&encoded, budget)
             .iter()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use patarm_text::template::{ChatTemplate, RenderOptions, Segment, SegmentKind};
-use patarm_text::tokenizer::{ControlTokens, Tokenizer};
+use patarm_text::tokenizer::{ControlTokens, DecodeStream, Tokenizer};
 use patarm_text::{Item, Message, Role};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,8 @@ pub struct EncodedItem {
     pub response: Vec<u32>,
     /// How many tokens of `response` are the response's own.
     pub num_content: usize,
+    /// How many are the response's own and the token that ends its turn, where one does.
+    pub num_scored: usize,
 }
 
 impl EncodedItem {
@@ -70,12 +72,7 @@ impl ScalarText {
     /// When the response is empty, or the chat template refuses the conversation or
     /// does not show the response.
     pub fn encode(&self, item: &Item) -> Result<EncodedItem> {
-        if item.response.trim().is_empty() {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "the response is empty; a reward model needs something to score",
-            ));
-        }
+        refuse_empty(item)?;
         match &self.template {
             Some(template) => self.encode_chat(template, item),
             None => self.encode_plain(item),
@@ -96,7 +93,8 @@ impl ScalarText {
             ));
         };
         let end = segments.iter().rposition(is_response).map_or(start, |last| last + 1);
-        let mut encoded = EncodedItem { prompt: Vec::new(), response: Vec::new(), num_content: 0 };
+        let mut encoded =
+            EncodedItem { prompt: Vec::new(), response: Vec::new(), num_content: 0, num_scored: 0 };
         for (index, segment) in segments.iter().enumerate() {
             let tokens = segment.encode(&self.tokenizer).map_err(refused)?;
             if index < start {
@@ -108,6 +106,9 @@ impl ScalarText {
                 encoded.num_content = encoded.response.len();
             }
         }
+        let after = &encoded.response[encoded.num_content..];
+        let end = after.iter().position(|id| self.tokenizer.eos_ids().contains(id));
+        encoded.num_scored = encoded.num_content + end.map_or(0, |place| place + 1);
         Ok(encoded)
     }
 
@@ -120,7 +121,8 @@ impl ScalarText {
         let mut response = self.tokenizer.encode_text(&item.response).map_err(refused)?;
         let num_content = response.len();
         response.extend(special.eos.first());
-        Ok(EncodedItem { prompt, response, num_content })
+        let num_scored = response.len();
+        Ok(EncodedItem { prompt, response, num_content, num_scored })
     }
 
     /// A padding id other libraries may use without hiding the last token: they look for
@@ -137,13 +139,31 @@ impl ScalarText {
         Ok(named.chain(control).find(|id| Some(*id) != last))
     }
 
-    /// The text of one token, for showing values beside it.
+    /// The texts of tokens in a row, for showing values beside them: together they are
+    /// the text, so that a token that does not complete a character has none.
     #[must_use]
-    pub fn token_text(&self, id: u32) -> String {
-        self.tokenizer.decode(&[id], ControlTokens::Keep)
+    pub fn token_texts(&self, ids: &[u32]) -> Vec<String> {
+        let mut stream = DecodeStream::new(ControlTokens::Keep);
+        let mut texts: Vec<String> =
+            ids.iter().map(|id| stream.push(&self.tokenizer, *id).to_string()).collect();
+        if let Some(last) = texts.last_mut() {
+            last.push_str(&stream.finish(&self.tokenizer));
+        }
+        texts
     }
 }
 
-pub(crate) fn refused(error: patarm_text::Error) -> Error {
+/// Refuses an item without a response.
+pub(crate) fn refuse_empty(item: &Item) -> Result<()> {
+    if item.response.trim().is_empty() {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "the response is empty; a reward model needs something to score",
+        ));
+    }
+    Ok(())
+}
+
+fn refused(error: patarm_text::Error) -> Error {
     Error::new(ErrorKind::Input, error)
 }

@@ -40,7 +40,7 @@ pub(super) fn open_decoder(
     located: &Located,
     global: &Global,
 ) -> anyhow::Result<(ModelFiles, Decoder)> {
-    crate::reward_models::refuse_scalar(located)?;
+    crate::reward_models::refuse_without_output(located)?;
     let files = open_model(&located.base)?;
     let mut decoder = Decoder::from_files(resolve::backend(global), &files)
         .with_context(|| located.base.display().to_string())?;

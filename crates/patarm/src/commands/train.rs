@@ -22,7 +22,7 @@ pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
     let recipe = Recipe::load(&recipe_path, &options.changes)?;
     let folder = recipe_path.parent().unwrap_or(Path::new("."));
     let data = datasets::split(&recipe.data, recipe.seed, folder)?;
-    if recipe.bradley_terry.is_some() {
+    if !recipe.reward_tables().is_empty() {
         return reward_model(options, (recipe, data), (&out, resume), global);
     }
     let prepared = training::prepare(recipe, data, global)?;
@@ -50,7 +50,8 @@ fn reward_model(
     (out, resume): (&Path, Resume),
     global: &Global,
 ) -> anyhow::Result<()> {
-    let prepared = reward_training::prepare(recipe, data, global)?;
+    let folder = options.recipe.parent().unwrap_or(Path::new("."));
+    let prepared = reward_training::prepare(recipe, data, folder, global)?;
     if options.dry_run {
         return reward_training::foresee(&prepared)?.show(global);
     }
