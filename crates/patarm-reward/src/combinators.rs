@@ -219,7 +219,8 @@ mod tests {
 
     impl RewardModel for Table {
         fn score(&self, _: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-            let one = |value: &Option<f64>| value.map(Reward::of).ok_or(ItemFault::Unparsed(1));
+            let one =
+                |value: &Option<f64>| value.map(Reward::of).ok_or(ItemFault::Unparsed(Vec::new()));
             self.0.iter().map(one).collect()
         }
 

@@ -117,6 +117,7 @@ type UseMembers<'a> = dyn for<'m> FnMut(&[&'m (dyn RewardModel + 'm)]) -> anyhow
 
 impl Opening<'_> {
     /// Opens one member after the other; all of them are alive when `act` runs.
+    #[expect(clippy::needless_pass_by_value, reason = "every step owns the list it makes longer")]
     fn members(
         &self,
         left: &[String],

@@ -1,22 +1,26 @@
 //! From what was typed after `--model` to models that can be served.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use patarm_files::{RewardConfig, RewardFamily};
 use patarm_models::EngineLimits;
 use patarm_reward::cache::{CachedCompleter, VerdictCache};
 use patarm_reward::completer::{Completer, CompletionRequest, CompletionResult};
 use patarm_reward::judge::CompleterJudge;
 use patarm_reward::openai::{OpenAiCompleter, OpenAiTarget};
+use patarm_reward::scalar::ScalarText;
 use patarm_reward::serving::{
     GenerativeModel, GenerativeText, ModelCard, RemoteModel, ScalarModel, ServedModel,
 };
 use patarm_reward::template::JudgeTemplate;
+use patarm_text::tokenizer::Tokenizer;
 
 use crate::cli::serve::Serve;
 use crate::cli::{Global, JudgeOptions};
 use crate::exit::{Code, failure};
-use crate::reward_models::{self, LoadedReward};
-use crate::{judging, resolve, training};
+use crate::resolve::{self, Located};
+use crate::{judging, reward_models, training};
 
 /// All models, in the order they were named.
 pub(super) fn open(options: &Serve, global: &Global) -> anyhow::Result<Vec<Box<dyn ServedModel>>> {
@@ -50,11 +54,7 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     }
     let located = resolve::locate(model)?;
     if let Some(config) = reward_models::description(&located)? {
-        let revision = located.sha256.clone();
-        let LoadedReward { decoder, head, config, text, .. } =
-            reward_models::load(&located, config, global)?;
-        let model = ScalarModel::new(name, (decoder, head), text, &config, revision);
-        return Ok(Box::new(model));
+        return scalar(name, &located, &config, global);
     }
     let loaded = resolve::load(located, global)?;
     let config = judging::judge_config(&asked, &loaded.located)?;
@@ -63,6 +63,23 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     let text = GenerativeText::new(name, text, settings, loaded.located.sha256.clone())?;
     let limits = EngineLimits { slots: options.cache_tokens, ..EngineLimits::default() };
     Ok(Box::new(GenerativeModel::new(loaded.decoder, text, limits)))
+}
+
+fn scalar(
+    name: &str,
+    located: &Located,
+    config: &RewardConfig,
+    global: &Global,
+) -> anyhow::Result<Box<dyn ServedModel>> {
+    let (_, decoder, head) = reward_models::load_weights(located, config, global)?;
+    let (RewardFamily::Scalar {}, Some(head)) = (&config.family, head) else {
+        let message =
+            format!("{name}: a {} is not served yet; use `patarm score`", config.family.name());
+        return Err(failure(Code::Model, message));
+    };
+    let text = ScalarText::new(Arc::new(Tokenizer::open(&located.base)?))?;
+    let revision = located.sha256.clone();
+    Ok(Box::new(ScalarModel::new(name, (decoder, head), text, config, revision)))
 }
 
 fn remote(
