@@ -35,8 +35,9 @@ pub(crate) enum EvalCommand {
 /// `patarm eval BENCHMARK`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Measure {
-    /// The benchmark. The group says that a measurement is asked for: clap leaves the
-    /// group of a struct empty when another struct is flattened into it.
+    /// The benchmark.
+    // The group says that a measurement is asked for: clap leaves the group of a struct
+    // empty when another struct is flattened into it.
     #[arg(value_parser = benchmark_names(), group = "Measure")]
     pub(crate) benchmark: String,
     /// Folder, GGUF file, adapter folder, run directory, name, or `openai:BASE_URL#MODEL`.
