@@ -1,7 +1,7 @@
 //! Pairs of tool calls whose label a rule has checked.
 //!
 //! [`bfcl`] reads function-calling tasks with the values each argument may take,
-//! [`perturb`] damages a right call in a named way, [`calls`] decides whether a call is
+//! [`mod@perturb`] damages a right call in a named way, [`calls`] decides whether a call is
 //! right, and [`build_pairs`] keeps those pairs of which the one side is accepted and the
 //! other refused. [`crate::benchmarks::tool_pairs`] measures judges on such pairs.
 

@@ -4,7 +4,7 @@
 //! descriptions of it. A rating S ∈ 1..=9 has the probability p(k) ∝ exp z_k of the nine
 //! digit tokens; two independent ratings give P(S_c > S_r) = Σ_{j<i} p_c(i) p_r(j), and
 //! the loss of a pair is −log of the mass in a region of the joint matrix. The value is
-//! E[S], its uncertainty Var[S].
+//! `E[S]`, its uncertainty `Var[S]`.
 //!
 //! # Deviations
 //! - The paper's equation of the flooded region is not known to us. Ours is
