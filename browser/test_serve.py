@@ -212,6 +212,8 @@ class Page(Serving):
 
     def test_statistics_are_alive(self):
         before = self.text("#stats dd")
+        self.fill(["85 minutes"])
+        self.judge()
         self.until(f"return document.querySelector('#stats dd').textContent !== '{before}'")
 
 

@@ -15,8 +15,9 @@ def main() -> None:
     client = InferenceClient(model=f"{url}/predict")
     try:
         labels = client.text_classification("Grass is green.")
-        report.check("text_classification reads /predict", len(labels) >= 1, labels)
-        report.check("scores are numbers", all(isinstance(l.score, float) for l in labels), labels)
+        # The client takes the first of the list it gets; text-embeddings-inference answers
+        # one text with a flat list, so that is the only element.
+        report.check("text_classification reads /predict", isinstance(labels.score, float), labels)
         again = client.text_classification("Grass is green.")
         report.check("and repeat", again == labels, again)
     except HfHubHTTPError as error:

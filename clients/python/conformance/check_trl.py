@@ -6,6 +6,7 @@ with the pointwise and the group reward where the server has a model.
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -105,12 +106,15 @@ def has_model(url: str) -> bool:
 
 
 def step_with(report: Report, name: str, reward, model: Path, out: str) -> None:
-    data = Dataset.from_list([{"prompt": word} for word in WORDS * 4])
-    run = trainer(model, reward, data.add_column("row", list(range(8))), out, 1)
+    # Four different prompts: what fills one generation batch.
+    first, second = WORDS
+    prompts = [first, second, f"{first} {second}", f"{second} {first}"]
+    run = trainer(model, reward, Dataset.from_list([{"prompt": p} for p in prompts]), out, 1)
     run.train()
     logs = [entry for entry in run.state.log_history if f"rewards/{name}/mean" in entry]
     values = [entry[f"rewards/{name}/mean"] for entry in logs]
-    report.check(f"a step with {name}", bool(values) and values[0] == values[0], logs)
+    is_number = bool(values) and values[0] is not None and math.isfinite(values[0])
+    report.check(f"a step with {name}", is_number, logs)
     missing = [entry.get(f"{name}/missing") for entry in logs]
     report.note(f"{name}: mean {values}, share without a score {missing}")
 

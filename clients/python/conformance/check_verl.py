@@ -1,4 +1,7 @@
-"""verl's reward loop against running servers: ``check_verl.py URL [SCALAR_URL]``.
+"""verl's reward loop against running servers: ``check_verl.py URL [SCALAR_URL SCALAR]``.
+
+SCALAR is the folder of the scalar model: verl names the model by its path, and so does
+`patarm serve`.
 
 ``RewardLoopWorker`` is the class that verl turns into Ray actors. Here it runs as it is,
 without Ray, on batches in verl's own ``DataProto``: with a custom reward function from
@@ -27,14 +30,14 @@ ROLLOUTS = 4
 PAIRS = 32
 
 
-def config(model: Path, function: dict | None, rollout: str | None = None):
+def config(model: Path, function: dict | None, rollout: str | None = None, reward_model: str = ""):
     reward = {
         "num_workers": 8,
         "custom_reward_function": function or {"path": None, "name": None, "reward_kwargs": {}},
         "reward_manager": {"source": "register", "name": "naive", "module": None},
         "reward_model": {
             "enable": rollout is not None,
-            "model_path": str(model),
+            "model_path": reward_model,
             "rollout": {"name": rollout},
         },
     }
@@ -136,12 +139,12 @@ def check_scores(report: Report, url: str, model: Path, tokenizer) -> None:
     report.check("both forms agree", outcomes[0] == outcomes[1], outcomes)
 
 
-def check_scalar_paths(report: Report, url: str, model: Path, tokenizer) -> None:
+def check_scalar_paths(report: Report, url: str, scalar: str, model: Path, tokenizer) -> None:
     address = url.removeprefix("http://")
     rows = [row(text) for text in judgements()]
     outcomes = []
     for engine in ("vllm", "sglang"):
-        settings = config(model, None, engine)
+        settings = config(model, None, engine, scalar)
         try:
             results = asyncio.run(as_workers(settings, batch(tokenizer, rows), 2, address))
         except Exception as error:  # verl raises whatever its HTTP client does
@@ -165,7 +168,7 @@ def main() -> None:
         check_cohorts(report, sys.argv[1], model, tokenizer)
         if len(sys.argv) > 2:
             check_scores(report, sys.argv[2], model, tokenizer)
-            check_scalar_paths(report, sys.argv[2], model, tokenizer)
+            check_scalar_paths(report, sys.argv[2], sys.argv[3], model, tokenizer)
     report.finish()
 
 

@@ -1,7 +1,7 @@
-"""Runs every check that its environment allows: ``run.py BINARY [--model M] [--scalar S]``.
+"""Runs every check that its environment allows: ``run.py BINARY [--model M]``.
 
-Starts `patarm serve` on free ports: one with cohorts alone, one with the generative model
-M, one with the scalar model S. Prints what held and, last, a table for
+Starts `patarm serve` on free ports: one with cohorts alone, one with a small scalar model
+made here, and one with the model M, which writes judgements. Prints what held and, last, a table for
 docs/conformance.md. A check whose packages or models are missing is named as not run.
 """
 
@@ -14,6 +14,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Iterator
 
@@ -49,21 +50,26 @@ def run(script: str, *arguments: str) -> dict:
     return json.loads(rows[-1])
 
 
-def plan(options: argparse.Namespace, par: str, judge: str | None, scalar: str | None):
+def plan(par: str, judge: str | None, scalar: str, folder: str):
     """Script, packages it needs, and arguments (None = a model is missing)."""
-    any_model = scalar or judge
-    yield "check_trl.py", ["trl"], [any_model or par]
-    yield "check_verl.py", ["verl", "ray"], [par, *([scalar] if scalar else [])]
+    yield "check_trl.py", ["trl"], [scalar]
+    yield "check_verl.py", ["verl", "ray"], [par, scalar, folder]
     yield "check_openai.py", ["openai"], [judge] if judge else None
-    yield "check_hub.py", ["huggingface_hub"], [scalar] if scalar else None
-    yield "check_openrlhf.py", ["torch"], [any_model] if any_model else None
+    yield "check_hub.py", ["huggingface_hub"], [scalar]
+    yield "check_openrlhf.py", ["torch"], [scalar]
+
+
+def scalar_model(stack: contextlib.ExitStack) -> str:
+    """The folder of a small scalar model."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    subprocess.run([sys.executable, str(HERE / "make_scalar.py"), folder], check=True)
+    return folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary")
     parser.add_argument("--model", help="a model that writes judgements")
-    parser.add_argument("--scalar", help="a model with a score head")
     options = parser.parse_args()
     rows = []
     with contextlib.ExitStack() as stack:
@@ -71,8 +77,9 @@ def main() -> None:
         par = start("--par-only")
         limits = ("--max-tokens", "48", "--template", "patarm-short", "--fault-score", "0")
         judge = start("--model", options.model, *limits) if options.model else None
-        scalar = start("--model", options.scalar) if options.scalar else None
-        for script, packages, arguments in plan(options, par, judge, scalar):
+        folder = scalar_model(stack)
+        scalar = start("--model", folder)
+        for script, packages, arguments in plan(par, judge, scalar, folder):
             missing = [name for name in packages if importlib.util.find_spec(name) is None]
             if missing or arguments is None:
                 why = f"without {', '.join(missing)}" if missing else "without its model"

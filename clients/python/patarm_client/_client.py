@@ -11,9 +11,8 @@ from urllib.parse import quote
 from ._errors import PatarmError
 from ._http import Target, request, request_async
 from ._rollouts import ParResult, Rollout, results_by_place
+from ._turns import LONGEST_WAIT_MS, turns
 
-#: How long one request of ``par`` stays open before it is asked again, in milliseconds.
-PAR_WAIT_MS = 30_000
 
 
 def _target(
@@ -59,9 +58,14 @@ class _Pending:
         self.results: list[ParResult | None] = [None] * len(self.rollouts)
         self.deadline = time.monotonic() + timeout_s
         self.asked_at = 0.0
+        self.wait_ms = 0
         self.num_early = 0
 
-    def body(self) -> dict[str, Any] | None:
+    def is_finished(self) -> bool:
+        """Whether everything has a result."""
+        return not self._open()
+
+    def body(self, wait_ms: int) -> dict[str, Any] | None:
         """What to ask next; None when everything has a result."""
         open_rollouts = [self.rollouts[i] for i in self._open()]
         if not open_rollouts:
@@ -71,7 +75,8 @@ class _Pending:
             message = f"{len(open_rollouts)} rollouts wait for the rest of their cohort"
             raise PatarmError(0, "timeout", message)
         self.asked_at = time.monotonic()
-        return {"rollouts": open_rollouts, "wait_ms": min(left_ms, PAR_WAIT_MS)}
+        self.wait_ms = min(left_ms, wait_ms)
+        return {"rollouts": open_rollouts, "wait_ms": self.wait_ms}
 
     def take(self, reply: Any) -> float:
         """Files the results of the last request; returns seconds to pause before the next.
@@ -82,7 +87,8 @@ class _Pending:
         places = self._open()
         for i, result in zip(places, results_by_place(reply, len(places))):
             self.results[i] = result
-        if not self._open() or time.monotonic() - self.asked_at > 1.0:
+        waited_ms = (time.monotonic() - self.asked_at) * 1000
+        if not self._open() or waited_ms >= 0.5 * self.wait_ms:
             return 0.0
         self.num_early += 1
         return min(0.05 * 2.0**self.num_early, 2.0) * random.uniform(0.5, 1.0)
@@ -148,7 +154,7 @@ class Client:
         this list.
         """
         pending = _Pending(rollouts, self._target.timeout_s)
-        while (body := pending.body()) is not None:
+        while (body := pending.body(LONGEST_WAIT_MS)) is not None:
             time.sleep(pending.take(self._post("/v1/par", body)))
         return pending.finished()
 
@@ -211,9 +217,22 @@ class AsyncClient:
     async def par(self, rollouts: Sequence[Rollout]) -> list[ParResult]:
         """See :meth:`Client.par`."""
         pending = _Pending(rollouts, self._target.timeout_s)
-        while (body := pending.body()) is not None:
-            await asyncio.sleep(pending.take(await self._post("/v1/par", body)))
+        gate = turns()
+        gate.num_callers += 1
+        try:
+            async with gate.announcing:
+                await self._ask(pending, 0)
+            while not pending.is_finished():
+                async with gate.waiting:
+                    pause_s = await self._ask(pending, gate.wait_ms())
+                await asyncio.sleep(pause_s)
+        finally:
+            gate.num_callers -= 1
         return pending.finished()
+
+    async def _ask(self, pending: _Pending, wait_ms: int) -> float:
+        body = pending.body(wait_ms)
+        return 0.0 if body is None else pending.take(await self._post("/v1/par", body))
 
     async def cohort(self, cohort_id: str) -> Any:
         """See :meth:`Client.cohort`."""

@@ -7,6 +7,8 @@ import unittest
 
 from patarm_client import AsyncClient, Client, PatarmError, group_rollout, pair_rollout
 
+from patarm_client._turns import LONGEST_WAIT_MS, SHORTEST_WAIT_MS, Turns
+
 from .stub import StubServer
 
 ITEM = {"prompt": "2 + 2?", "response": "4"}
@@ -149,6 +151,9 @@ class Cohorts(Both):
             first, second, third = (body["rollouts"] for body in stub.bodies("/v1/par"))
             self.assertEqual(second, third)
             self.assertEqual(second, [first[0]])
+            waits = [body["wait_ms"] for body in stub.bodies("/v1/par")]
+            self.assertEqual(waits[0], 0 if call.is_async else LONGEST_WAIT_MS)
+            self.assertEqual(waits[1:], [LONGEST_WAIT_MS] * 2)
 
         self.on_both(act)
 
@@ -177,6 +182,14 @@ class Cohorts(Both):
         with StubServer() as stub:
             results = asyncio.run(act(stub))
         self.assertEqual([one[0].reward for one in results], [1.2] * 100)
+
+    def test_turns_are_shorter_the_more_callers_there_are(self) -> None:
+        gate = Turns()
+        waits = []
+        for gate.num_callers in (1, 32, 64, 3_200, 10**6):
+            waits.append(gate.wait_ms())
+        expected = [LONGEST_WAIT_MS, LONGEST_WAIT_MS, LONGEST_WAIT_MS // 2, 300, SHORTEST_WAIT_MS]
+        self.assertEqual(waits, expected)
 
     def test_rollouts_carry_exactly_one_content(self) -> None:
         place = {"side": 0, "preferred_side": 0, "expected": (2, 2)}

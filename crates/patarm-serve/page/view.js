@@ -129,7 +129,7 @@ function paragraph(title, text) {
 // Votes as dots on the scale, equal ones stacked, with a line at the combined score.
 function strip(scores, combined, [low, high]) {
   const x = (score) => 8 + (284 * (score - low)) / (high - low || 1);
-  const svg = shape("svg", { class: "strip", viewBox: "0 0 300 36", role: "img" });
+  const svg = shape("svg", { class: "strip", viewBox: "0 -6 300 42", role: "img" });
   svg.setAttribute("aria-label", `votes: ${scores.map(number).join(", ")}`);
   svg.append(shape("line", { x1: 8, x2: 292, y1: 22, y2: 22 }));
   for (const [at, anchor] of [[low, "start"], [high, "end"]]) {
@@ -144,7 +144,7 @@ function strip(scores, combined, [low, high]) {
   for (const score of scores) {
     const level = stacked.get(score) ?? 0;
     stacked.set(score, level + 1);
-    svg.append(shape("circle", { cx: x(score), cy: 22 - 5 * Math.min(level, 3), r: 5 }));
+    svg.append(shape("circle", { cx: x(score), cy: 22 - 7 * Math.min(level, 3), r: 5 }));
   }
   return svg;
 }
