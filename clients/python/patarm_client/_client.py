@@ -14,7 +14,6 @@ from ._rollouts import ParResult, Rollout, results_by_place
 from ._turns import LONGEST_WAIT_MS, turns
 
 
-
 def _target(
     url: str, api_key: str | None, timeout_s: float, retries: int
 ) -> Target:
