@@ -14,11 +14,11 @@
 //! - A margin comes from a pair's strength only when `loss.margin_per_strength` says so.
 
 use patarm_models::files::RewardConfig;
-use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead, TreeBuilder};
+use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead};
 use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Silent;
 use patarm_reward::pair_loss::{PairLossConfig, PairTerm, preference_loss};
-use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText, place};
+use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText, last_rows};
 use serde::{Deserialize, Serialize};
 
 use crate::discriminative::{Learner, Objective, Schedule, Tally};
@@ -103,14 +103,8 @@ impl Objective for BradleyTerry<'_> {
         denominator: f64,
         tally: &mut Tally,
     ) -> Result<(), Error> {
-        let mut tree = TreeBuilder::default();
-        let leaves: Vec<_> = examples
-            .iter()
-            .flat_map(|&pair| &self.pairs[pair].sides)
-            .map(|side| place(&mut tree, side))
-            .collect();
-        let (forest, _) = tree.finish();
-        let rows: Vec<usize> = leaves.into_iter().map(|leaf| forest.last_row(leaf)).collect();
+        let sides = examples.iter().flat_map(|&pair| &self.pairs[pair].sides);
+        let (forest, rows) = last_rows(sides);
         let saved = learner.decoder.forward(&forest, learner.options)?;
         let output = self.head.forward(learner.decoder, &saved.hidden, &rows);
         let mut d_values = Vec::with_capacity(output.values.len());

@@ -71,7 +71,7 @@ pub(crate) enum Command {
     /// Inspect, convert, mix and decontaminate preference data.
     #[command(subcommand)]
     Data(DataCommand),
-    /// Train a judge as a recipe says.
+    /// Train a judge or another reward model as a recipe says.
     Train(Train),
     /// Let a generative judge write judgements.
     Judge(Judge),
