@@ -1,5 +1,6 @@
 //! 95 % intervals: Wilson's for one proportion, the clustered bootstrap for the rest.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::random;
@@ -85,18 +86,22 @@ pub(crate) fn wilson_of_share(p: f64, n: f64) -> Interval {
 pub fn cluster_bootstrap<const K: usize, const S: usize>(
     clusters: &[[f64; K]],
     resampling: Resampling,
-    statistics: impl Fn(&[f64; K]) -> [Option<f64>; S],
+    statistics: impl Fn(&[f64; K]) -> [Option<f64>; S] + Sync,
 ) -> [Option<Interval>; S] {
     if clusters.is_empty() {
         return [None; S];
     }
-    let mut values: [Vec<f64>; S] = std::array::from_fn(|_| Vec::new());
-    for resample in 0..resampling.resamples as u64 {
-        let total = resampled_total(clusters, random::draw(resampling.seed, resample));
-        for (kept, value) in values.iter_mut().zip(statistics(&total)) {
-            kept.extend(value);
-        }
-    }
+    // Every resample has a stream of its own, so threads cannot change a result.
+    let resamples: Vec<[Option<f64>; S]> = (0..resampling.resamples as u64)
+        .into_par_iter()
+        .map(|resample| {
+            let seed = random::draw(resampling.seed, resample);
+            statistics(&resampled_total(clusters, seed))
+        })
+        .collect();
+    let values: [Vec<f64>; S] = std::array::from_fn(|figure| {
+        resamples.iter().filter_map(|figures| figures[figure]).collect()
+    });
     values.map(|mut kept| {
         kept.sort_by(f64::total_cmp);
         Some(Interval { low: quantile(&kept, 0.025)?, high: quantile(&kept, 0.975)? })

@@ -8,6 +8,8 @@
 
 use std::collections::HashMap;
 
+use rayon::prelude::*;
+
 use super::summary::{Metric, Metrics};
 use crate::{
     interval::{Resampling, quantile, wilson, wilson_of_share},
@@ -25,7 +27,7 @@ pub struct Tally {
 }
 
 /// A function of the sums.
-pub type Value<'a> = Box<dyn Fn(&[f64]) -> Option<f64> + 'a>;
+pub type Value<'a> = Box<dyn Fn(&[f64]) -> Option<f64> + Sync + 'a>;
 
 /// A figure to be measured.
 pub struct Figure<'a> {
@@ -65,7 +67,7 @@ impl<'a> Figure<'a> {
     pub fn of(
         name: impl Into<String>,
         n: usize,
-        value: impl Fn(&[f64]) -> Option<f64> + 'a,
+        value: impl Fn(&[f64]) -> Option<f64> + Sync + 'a,
     ) -> Self {
         Self { name: name.into(), n, value: Box::new(value), whole: None, part: None }
     }
@@ -242,28 +244,42 @@ impl Kinds {
     /// Per figure its values over the resamples; percentile bootstrap clustered by
     /// prompt (B. Efron, Annals of Statistics 7, 1979).
     fn bootstrap(&self, figures: &[Figure<'_>], resampling: Resampling) -> Vec<Vec<f64>> {
-        let mut values = vec![Vec::with_capacity(resampling.resamples); figures.len()];
         if self.kind_of.is_empty() {
-            return values;
+            return vec![Vec::new(); figures.len()];
         }
-        let mut counts = vec![0.0; self.rows.len()];
-        for resample in 0..resampling.resamples as u64 {
-            counts.fill(0.0);
-            let seed = random::draw(resampling.seed, resample);
-            for position in 0..self.kind_of.len() as u64 {
-                let drawn = random::below(self.kind_of.len(), seed, position);
-                counts[self.kind_of[drawn] as usize] += 1.0;
-            }
-            let sums = self.sums(&counts);
-            for (kept, figure) in values.iter_mut().zip(figures) {
-                if figure.part.is_some() {
-                    continue;
-                }
-                kept.extend((figure.value)(&sums).filter(|value| value.is_finite()));
-            }
-        }
-        values
+        // Every resample has a stream of its own, so threads cannot change a result.
+        let resamples: Vec<Vec<Option<f64>>> = (0..resampling.resamples as u64)
+            .into_par_iter()
+            .map_init(
+                || vec![0.0; self.rows.len()],
+                |counts, resample| {
+                    self.draw_counts(random::draw(resampling.seed, resample), counts);
+                    resampled_figures(figures, &self.sums(counts))
+                },
+            )
+            .collect();
+        (0..figures.len())
+            .map(|figure| resamples.iter().filter_map(|values| values[figure]).collect())
+            .collect()
     }
+
+    /// How many prompts of each kind one resample draws.
+    fn draw_counts(&self, seed: u64, counts: &mut [f64]) {
+        counts.fill(0.0);
+        for position in 0..self.kind_of.len() as u64 {
+            let drawn = random::below(self.kind_of.len(), seed, position);
+            counts[self.kind_of[drawn] as usize] += 1.0;
+        }
+    }
+}
+
+/// Figures that need the bootstrap, from the sums of one resample.
+fn resampled_figures(figures: &[Figure<'_>], sums: &[f64]) -> Vec<Option<f64>> {
+    let value = |figure: &Figure<'_>| match figure.part {
+        Some(_) => None,
+        None => (figure.value)(sums).filter(|value| value.is_finite()),
+    };
+    figures.iter().map(value).collect()
 }
 
 #[cfg(test)]
