@@ -4,14 +4,15 @@
 # Six arms from one cold start a seed: how the score enters the gradient, times whether
 # advantages are divided by the group's deviation. Pairs, judgements, learning rate,
 # replay and the order of the data are the same in every arm, and so are the tokens, but
-# for the few that the readings of the score cost.
+# for the few that the readings of the score cost. OUT/cold-sSEED may be a finished run of
+# the quickstart with the same seed: it has the same cold start.
 source "$(dirname "$0")/common.sh"
 out=$(realpath -m "$1")
 shift
 seeds=("$@")
 if [ $# = 0 ]; then seeds=(0 1 2); fi
 recipe=$repository/recipes/quickstart.toml
-shared=("evaluation.stage_pairs=${PAIRS:-120}" "checkpoint.every=0")
+shared=("evaluation.stage_pairs=${PAIRS:-80}" "checkpoint.every=0")
 
 for seed in "${seeds[@]}"; do
     cold=$out/cold-s$seed
@@ -21,7 +22,7 @@ for seed in "${seeds[@]}"; do
         for normalise in true false; do
             run=$out/$estimator-$([ $normalise = true ] && echo std || echo plain)-s$seed
             train_once "$run" "$recipe" "seed=$seed" "${shared[@]}" "${start[@]}" \
-                "grpo.steps=${STEPS:-16}" "grpo.pairs=${BATCH:-8}" "grpo.num_judgements=4" \
+                "grpo.steps=${STEPS:-12}" "grpo.pairs=${BATCH:-4}" "grpo.num_judgements=4" \
                 "grpo.estimator=$estimator" "grpo.std_normalise=$normalise"
             drop_weights "$run"
         done

@@ -2,6 +2,7 @@
 """Tables and curves from the run directories of an experiment.
 
 usage: summarise.py estimators OUT | summarise.py planted OUT | summarise.py stages OUT
+       summarise.py judges OUT
 
 Accuracy compares expected scores on held-out pairs; ties and pairs without a score
 count one half. Over several seeds a pair's credit is its mean over the seeds, and the
@@ -248,8 +249,44 @@ def stages(out):
         print("| " + " | ".join(cells) + " |")
 
 
+def figure(metrics, name):
+    """Value and interval of a figure of a summary, in per cent."""
+    metric = metrics.get(name) or {}
+    if metric.get("value") is None:
+        return "–"
+    low, high = metric.get("ci95") or (float("nan"), float("nan"))
+    return interval((metric["value"], low, high))
+
+
+def judges(out):
+    """One row a judge and benchmark; every figure counts ties and faults one half."""
+    columns = [("expected", "accuracy.half_credit")]
+    columns += [(f"sampled, {k} votes", f"voting.sampled.{k}.accuracy.half_credit") for k in (1, 2, 4, 8, 16)]
+    columns += [(f"expected, {k} votes", f"voting.expected.{k}.accuracy.half_credit") for k in (1, 4, 16)]
+    columns += [("both orders right", "accuracy.both_orders"), ("consistent", "position.consistency"),
+                ("first preferred", "position.first_rate"), ("length-controlled", "length.controlled_accuracy"),
+                ("easy", "difficulty.easy_by_samples.half_credit"),
+                ("normal", "difficulty.normal_by_samples.half_credit"),
+                ("hard", "difficulty.hard_by_samples.half_credit"), ("faults", "accuracy.fault_rate")]
+    lines = defaultdict(list)
+    for path in sorted(out.glob("*/summary.json")):
+        name, benchmark = path.parent.name.rsplit(".", 1)
+        summary = json.loads(path.read_text())
+        lines[benchmark].append((name, summary["counts"]["items"], summary["metrics"]))
+        if not any(row[0] == "longer wins" for row in lines[benchmark]) and benchmark != "pairwise":
+            lines[benchmark].append(("longer wins", summary["counts"]["items"], summary["baselines"]["longer_wins"]))
+    for benchmark, found in lines.items():
+        cells = lambda metrics: [figure(metrics, name) for _, name in columns]
+        table = [(name, items, cells(metrics)) for name, items, metrics in found]
+        shown = [at for at in range(len(columns)) if any(row[2][at] != "–" for row in table)]
+        print(f"\n{benchmark}\n\n| judge | items | " + " | ".join(columns[at][0] for at in shown) + " |")
+        print("|" + "---|" * (len(shown) + 2))
+        for name, items, row in table:
+            print(f"| {name} | {items} | " + " | ".join(row[at] for at in shown) + " |")
+
+
 def main():
-    summaries = {"estimators": estimators, "planted": planted, "stages": stages}
+    summaries = {"estimators": estimators, "planted": planted, "stages": stages, "judges": judges}
     if len(sys.argv) != 3 or sys.argv[1] not in summaries:
         sys.exit(__doc__)
     summaries[sys.argv[1]](Path(sys.argv[2]))

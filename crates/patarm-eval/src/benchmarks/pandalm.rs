@@ -62,7 +62,7 @@ impl ResponseBenchmark for PandaLm {
         let mut item = Item {
             id: row.id("idx")?,
             prompt: Conversation::from_user(prompt),
-            responses: vec![row.response("response1")?, row.response("response2")?],
+            responses: vec![response(row, "response1")?, response(row, "response2")?],
             label: Label::Preference(majority(&votes)),
             ..Item::default()
         };
@@ -80,6 +80,16 @@ impl ResponseBenchmark for PandaLm {
 
     fn details(&self, set: &Set<'_>) -> BTreeMap<String, Value> {
         annotators(set.items)
+    }
+}
+
+/// A response. Six of the published rows hold a truth value where the model wrote the
+/// word `True`.
+fn response(row: &Row<'_>, name: &str) -> Result<String, RowProblem> {
+    match row.get(name) {
+        Some(Value::Bool(true)) => Ok("True".to_owned()),
+        Some(Value::Bool(false)) => Ok("False".to_owned()),
+        _ => row.response(name),
     }
 }
 

@@ -51,3 +51,13 @@ fn kappa_of_the_published_annotators() {
         assert!((kappa - published).abs() < 0.005, "{kappa} is not {published}");
     }
 }
+
+#[test]
+fn a_truth_value_is_the_word() {
+    let row = json!({"idx": 157, "instruction": "Is it?", "input": "", "response1": true,
+                     "response2": "True.", "annotator1": 1, "annotator2": 1, "annotator3": 2});
+    let fields = row.as_object().expect("an object");
+    let file = std::path::Path::new("testset.json");
+    let items = PandaLm.read(&Row { file, line: 1, index: 0, fields }).expect("an item");
+    assert_eq!(items[0].responses, ["True", "True."]);
+}
