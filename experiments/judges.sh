@@ -27,8 +27,8 @@ for named in "$@"; do
         measure "$out/$name.rewardbench" rewardbench "$rewardbench" "$model"
         measure "$out/$name.rmbench" rmbench "$rmbench" "$model"
     else
-        measure "$out/$name.rewardbench" rewardbench "$rewardbench" "$model" "${judge[@]}" --votes 16
-        measure "$out/$name.rmbench" rmbench "$rmbench" "$model" "${judge[@]}" --votes 4
+        measure "$out/$name.rewardbench" rewardbench "$rewardbench" "$model" "${judge[@]}" --votes "${VOTES:-16}"
+        measure "$out/$name.rmbench" rmbench "$rmbench" "$model" "${judge[@]}" --votes "${FEWER_VOTES:-4}"
         measure "$out/$name.pairwise" rewardbench "$rewardbench" "$model" "${judge[@]}" --mode pairwise
     fi
 done
