@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use eval::{Eval, EvalCommand, Measure, OrderChoice};
+pub(crate) use eval::{Eval, EvalCommand, EvalMode, Measure, OrderChoice};
 
 /// Train, evaluate and serve reward models for language models.
 #[derive(Debug, Parser)]
