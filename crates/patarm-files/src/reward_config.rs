@@ -38,6 +38,13 @@ pub enum RewardFamily {
     Token {},
     /// A distribution over ratings from the model's own digits: no head.
     Ordinal {},
+    /// One number from attention over all tokens in several layers.
+    Hpqa {
+        /// The layers, from 1.
+        layers: Vec<usize>,
+        /// Attention heads.
+        heads: usize,
+    },
 }
 
 impl RewardFamily {
@@ -47,6 +54,12 @@ impl RewardFamily {
         matches!(self, Self::Ordinal {})
     }
 
+    /// Whether its head gives an item one number.
+    #[must_use]
+    pub fn is_scalar(&self) -> bool {
+        matches!(self, Self::Scalar {} | Self::Hpqa { .. })
+    }
+
     /// What a person calls it.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -54,6 +67,7 @@ impl RewardFamily {
             Self::Scalar {} => "scalar reward model",
             Self::Token {} => "token reward model",
             Self::Ordinal {} => "ordinal reward model",
+            Self::Hpqa { .. } => "reward model with query attention",
         }
     }
 }
@@ -137,7 +151,7 @@ impl RewardConfig {
         match self.family {
             RewardFamily::Scalar {} => self.describe_classifier(model, &mut object),
             // The output matrix is not stored: the class is that of the bare decoder.
-            RewardFamily::Token {} => {
+            RewardFamily::Token {} | RewardFamily::Hpqa { .. } => {
                 let class = match model.architecture {
                     Architecture::Llama => "LlamaModel",
                     Architecture::Qwen2 => "Qwen2Model",
@@ -263,7 +277,8 @@ mod tests {
 
     #[test]
     fn families_of_our_own_are_described_within_the_decoders_config() {
-        for family in [RewardFamily::Token {}, RewardFamily::Ordinal {}] {
+        let hpqa = RewardFamily::Hpqa { layers: vec![6, 12], heads: 8 };
+        for family in [RewardFamily::Token {}, RewardFamily::Ordinal {}, hpqa] {
             let config =
                 RewardConfig { mean: Some(2.0), std: Some(1.0), ..RewardConfig::new(family) };
             let own = json!({ "architectures": ["LlamaForCausalLM"], "patarm_reward": config });

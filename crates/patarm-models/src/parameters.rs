@@ -170,6 +170,12 @@ impl Gradients {
         Self { entries }
     }
 
+    /// No gradient of any parameter: for those by inputs alone.
+    #[must_use]
+    pub fn none(parameters: &ParameterSet) -> Self {
+        Self { entries: parameters.entries.iter().map(|_| None).collect() }
+    }
+
     /// Sets every gradient to zero, keeping the memory.
     pub fn clear(&mut self, backend: &dyn Backend) {
         for gradient in self.entries.iter_mut().flatten() {

@@ -35,6 +35,27 @@ impl PairLossConfig {
     }
 }
 
+/// The table `loss` of a recipe.
+pub trait LossTable {
+    /// What is wrong with it, as a sentence that names the key.
+    ///
+    /// # Errors
+    /// When a value cannot work.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl LossTable for PairLossConfig {
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..=0.5).contains(&self.label_smoothing) {
+            return Err("loss.label_smoothing must lie in 0..=0.5".into());
+        }
+        if self.centring < 0.0 {
+            return Err("loss.centring must not be negative".into());
+        }
+        Ok(())
+    }
+}
+
 /// Value and gradient of a loss on two rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairTerm {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod hub;
 pub mod inspect;
 pub mod mix;
+pub mod pass_fail;
 mod random;
 pub mod split;
 pub mod template;

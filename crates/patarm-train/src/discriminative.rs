@@ -75,8 +75,8 @@ pub struct Learner<'a> {
 /// Sums over examples, and what was computed for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Sum of each figure over the examples.
-    pub sums: BTreeMap<&'static str, f64>,
+    /// Sum of each figure, and over how many examples.
+    sums: BTreeMap<&'static str, (f64, usize)>,
     /// Tokens computed.
     pub num_tokens: usize,
     /// Tokens that padded rows would compute.
@@ -84,9 +84,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a number to a figure.
+    /// Adds an example's number to a figure.
     pub fn add(&mut self, name: &'static str, value: f64) {
-        *self.sums.entry(name).or_default() += value;
+        let (sum, count) = self.sums.entry(name).or_default();
+        *sum += value;
+        *count += 1;
+    }
+
+    /// Mean of each figure over the examples that have it.
+    pub fn means(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.sums.iter().map(|(name, (sum, count))| (*name, sum / *count as f64))
     }
 
     /// Counts the tokens of a forest.
@@ -122,6 +129,11 @@ pub trait Objective {
 
     /// Hands the decoder as it is to `act`, as the reward model it is becoming.
     fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel));
+
+    /// Further figures of a held-out measurement, by name.
+    fn diagnose(&self, _decoder: &Decoder) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
 }
 
 /// Trains until the last step, keeps the best checkpoint, and stores the mean and
@@ -178,11 +190,8 @@ fn step<T>(
     let update = meter.time(|| trainer.update(optimizer, step, total));
     meter.tokens = tally.num_tokens;
     trainer.position.step = step;
-    let mut values: Vec<(String, f64)> = tally
-        .sums
-        .iter()
-        .map(|(name, sum)| ((*name).to_owned(), sum / batch.len() as f64))
-        .collect();
+    let mut values: Vec<(String, f64)> =
+        tally.means().map(|(name, mean)| (name.to_owned(), mean)).collect();
     values.extend([
         ("gradient_norm".to_owned(), update.gradient_norm),
         ("learning_rate".to_owned(), update.learning_rate),
@@ -192,7 +201,7 @@ fn step<T>(
         ("peak_memory_bytes".to_owned(), peak_memory_bytes() as f64),
     ]);
     trainer.run.metrics(objective.phase(), step, &values)?;
-    let loss = tally.sums.get("loss").copied().unwrap_or(f64::NAN) / batch.len() as f64;
+    let loss = tally.means().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, mean)| mean);
     let note = format!("loss {loss:.4}  {:.0} tokens/s", meter.tokens_per_s());
     trainer.context.observer.advance(step, &note);
     Ok(())
@@ -231,7 +240,9 @@ fn keep_best<T>(trainer: &mut Trainer<'_, T>, objective: &dyn Objective) -> Resu
         ("held_out_reward_mean", measured.mean),
         ("held_out_reward_std", measured.deviation),
     ];
-    let known = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let more = objective.diagnose(&trainer.decoder);
+    let known = figures.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let known = known.chain(more).map(|(name, value)| (name.to_owned(), value));
     let step = trainer.position.step;
     trainer.run.metrics(objective.phase(), step, &known.collect::<Vec<_>>())?;
     if trainer.position.best_accuracy.is_none_or(|best| measured.accuracy > best) {

@@ -11,8 +11,10 @@
 pub mod batches;
 pub mod bradley_terry;
 pub mod discriminative;
+pub mod ebrm;
 pub mod error;
 pub mod grpo;
+pub mod head_training;
 pub mod judgement_batch;
 pub mod lengths;
 pub mod oprm;
@@ -24,6 +26,7 @@ pub mod reward_pairs;
 pub mod rollout;
 pub mod run_directory;
 pub mod sft;
+pub mod soli_reward;
 pub mod tfevents;
 pub mod trainer;
 

@@ -14,9 +14,11 @@ use patarm_reward::template::RubricMode;
 use serde::{Deserialize, Serialize};
 
 use crate::bradley_terry::BradleyTerryConfig;
+use crate::ebrm::EbrmConfig;
 use crate::error::Error;
 use crate::oprm::OprmConfig;
 use crate::q_rm::QRmConfig;
+use crate::soli_reward::SoliRewardConfig;
 
 /// Version of the recipe format this program reads and writes.
 pub const RECIPE_VERSION: u32 = 1;
@@ -55,6 +57,13 @@ pub struct Recipe {
     /// A token-level reward model; stands alone too.
     #[serde(default)]
     pub q_rm: Option<QRmConfig>,
+    /// A scalar reward model on single pass and fail labels; stands alone too.
+    #[serde(default)]
+    pub soli_reward: Option<SoliRewardConfig>,
+    /// An energy network on the frozen scalar reward model that `model` names; stands
+    /// alone too.
+    #[serde(default)]
+    pub ebrm: Option<EbrmConfig>,
     /// Held-out measurement during the run.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
@@ -90,7 +99,8 @@ pub struct DataConfig {
     /// What happens to longer ones; counted either way.
     #[serde(default)]
     pub overlong: Overlong,
-    /// Share of training labels to swap, for experiments with noise.
+    /// Share of training labels to swap, for experiments with noise; drawn by the run's
+    /// seed, and told at the start.
     #[serde(default)]
     pub flip_share: f64,
 }
@@ -385,6 +395,9 @@ impl Recipe {
         if !(0.0..1.0).contains(&self.data.held_out_share) {
             return Err("data.held_out_share must lie in 0..1".into());
         }
+        if !(0.0..=1.0).contains(&self.data.flip_share) {
+            return Err("data.flip_share must lie in 0..=1".into());
+        }
         self.check_reward_model()?;
         let Some(grpo) = &self.grpo else {
             return Ok(());
@@ -410,6 +423,8 @@ impl Recipe {
             ("bradley_terry", self.bradley_terry.is_some()),
             ("oprm", self.oprm.is_some()),
             ("q_rm", self.q_rm.is_some()),
+            ("soli_reward", self.soli_reward.is_some()),
+            ("ebrm", self.ebrm.is_some()),
         ];
         tables.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
     }
@@ -431,6 +446,17 @@ impl Recipe {
         }
         if let Some(config) = &self.q_rm {
             config.check().map_err(named("q_rm"))?;
+        }
+        if let Some(config) = &self.soli_reward {
+            config.check().map_err(named("soli_reward"))?;
+        }
+        if let Some(config) = &self.ebrm {
+            config.check().map_err(named("ebrm"))?;
+            if self.parameters != ParameterConfig::default() {
+                return Err(
+                    "[parameters] has no place beside [ebrm]: the base model is frozen".into()
+                );
+            }
         }
         Ok(())
     }
@@ -523,7 +549,13 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        for change in ["version=2", "grpo.pairs=0", "grpo.temperature=0.0", "grpo.replay.batch=4"] {
+        for change in [
+            "version=2",
+            "data.flip_share=1.5",
+            "grpo.pairs=0",
+            "grpo.temperature=0.0",
+            "grpo.replay.batch=4",
+        ] {
             assert!(Recipe::parse(SMALL, &[change.into()]).is_err(), "{change}");
         }
     }

@@ -73,6 +73,10 @@ pub enum Phase {
     Oprm,
     /// A token-level reward model on pairs.
     QRm,
+    /// A scalar reward model on pairs of pass and fail labels.
+    SoliReward,
+    /// An energy network on a frozen reward model.
+    Ebrm,
 }
 
 impl Phase {
@@ -85,6 +89,8 @@ impl Phase {
             Self::BradleyTerry => "bradley_terry",
             Self::Oprm => "oprm",
             Self::QRm => "q_rm",
+            Self::SoliReward => "soli_reward",
+            Self::Ebrm => "ebrm",
         }
     }
 }

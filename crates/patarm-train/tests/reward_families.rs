@@ -12,7 +12,7 @@ use patarm_reward::model::{Reward, RewardModel};
 use patarm_reward::observer::Silent;
 use patarm_reward::ordinal::{OrdinalText, Quality, RegionShape};
 use patarm_reward::scalar::ScalarText;
-use patarm_reward::token_values::TokenLossConfig;
+use patarm_reward::token_values::{TokenHead, TokenLossConfig};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Item};
 use patarm_train::Recipe;
@@ -93,7 +93,7 @@ fn token_values_find_the_preference_and_cover_the_response_only() {
     let (pairs, _) = EncodedRewardPair::all(&planted(48, 0), &|item: &Item| text.encode(item));
     let objective = QRm {
         loss: TokenLossConfig { beta: 1.0, gamma: 0.0 },
-        head,
+        head: TokenHead(head),
         text: &text,
         pairs: &pairs,
         config: RewardConfig::new(RewardFamily::Token {}),

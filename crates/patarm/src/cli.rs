@@ -176,6 +176,31 @@ pub(crate) enum StoredDtype {
     F32,
 }
 
+/// `patarm data pass-fail`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PassFail {
+    /// Rows with `prompt`, `response` and `label` (`pass` or `fail`).
+    pub(crate) file: String,
+    /// Output file, in the native format.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Pairs of a passing and a failing response; by default as many as responses.
+    #[arg(long)]
+    pub(crate) wins: Option<usize>,
+    /// Pairs of two passing responses; by default as many as wins.
+    #[arg(long)]
+    pub(crate) ties: Option<usize>,
+    /// Second output file, whose prompts do not occur in the first.
+    #[arg(long)]
+    pub(crate) held_out: Option<PathBuf>,
+    /// Share of the prompts that go there.
+    #[arg(long, default_value_t = 0.2)]
+    pub(crate) held_out_share: f64,
+    /// Seed of every draw.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
 /// `patarm data …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
@@ -228,6 +253,8 @@ pub(crate) enum DataCommand {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Make pairs from single responses that pass or fail.
+    PassFail(PassFail),
     /// Remove comparisons that overlap other files.
     Decontaminate {
         /// Preference file.

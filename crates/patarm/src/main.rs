@@ -9,6 +9,7 @@ mod cli;
 mod combined;
 mod commands;
 mod datasets;
+mod energy;
 mod exit;
 mod fingerprint;
 mod judging;

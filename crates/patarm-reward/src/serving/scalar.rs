@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use patarm_models::files::RewardConfig;
-use patarm_models::{Decoder, LinearHead, SharedPrefixes};
+use patarm_models::{Decoder, ScalarHead, SharedPrefixes};
 use patarm_text::template::RenderOptions;
 
 use super::{
@@ -23,7 +23,7 @@ use crate::voting::VoteCombine;
 #[derive(Debug)]
 pub struct ScalarModel {
     decoder: Decoder,
-    head: LinearHead,
+    head: ScalarHead,
     batch_tokens: usize,
     text: Arc<ScalarServedText>,
 }
@@ -34,7 +34,7 @@ impl ScalarModel {
     #[must_use]
     pub fn new(
         name: impl Into<String>,
-        (decoder, head): (Decoder, LinearHead),
+        (decoder, head): (Decoder, ScalarHead),
         text: ScalarText,
         config: &RewardConfig,
         revision: Option<String>,
@@ -182,8 +182,8 @@ impl ServedEngine for ScalarEngine<'_> {
         }
         let (forest, rows) = prefixes.finish();
         let decoder = &self.model.decoder;
-        let values = match decoder.infer(&forest, &[]) {
-            Ok((hidden, _)) => Ok(self.model.head.forward(decoder, &hidden, &rows).values),
+        let values = match self.model.head.infer(decoder, &forest, &rows) {
+            Ok(output) => Ok(output.values().to_vec()),
             Err(error) => Err(ItemFault::Engine(error.to_string())),
         };
         for (index, id) in ids.into_iter().enumerate() {

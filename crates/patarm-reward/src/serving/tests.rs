@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use patarm_models::files::{ModelConfig, RewardConfig, RewardFamily};
 use patarm_models::kernels::Cpu;
-use patarm_models::{Decoder, DecoderShape, EngineLimits, HeadInit, LinearHead};
+use patarm_models::reward_checkpoint::fresh_scalar_head;
+use patarm_models::{Decoder, DecoderShape, EngineLimits, HeadInit, ScalarHead};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Conversation, Item};
 
@@ -19,7 +20,7 @@ use crate::completer::{
 use crate::embedded::{JudgeSettings, JudgeText, ReadOut, Terminator};
 use crate::judge::{CompleterJudge, CompleterJudgeConfig};
 use crate::model::CompareRequest;
-use crate::scalar::{ScalarRewardModel, ScalarText};
+use crate::scalar::{ScalarRewardModel, ScalarText, Scoring};
 use crate::template::{JudgeTemplate, RubricMode};
 
 fn testdata(name: &str) -> PathBuf {
@@ -336,21 +337,33 @@ fn any_reward_model_is_asked_for_whole_batches() {
     assert!(text.prepare(Ask::Judge(JudgeAsk::new(item("q", &"x".repeat(500)), None, 1))).is_err());
 }
 
-fn scalar_parts() -> (Decoder, LinearHead, ScalarText, RewardConfig) {
+fn scalar_parts() -> (Decoder, ScalarHead, ScalarText, RewardConfig) {
+    scalar_parts_of(RewardFamily::Scalar {})
+}
+
+fn scalar_parts_of(family: RewardFamily) -> (Decoder, ScalarHead, ScalarText, RewardConfig) {
     let tokenizer = Tokenizer::from_file(&testdata("text/tokenizer.json")).expect("tokenizer");
     let config = ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
     let mut shape = DecoderShape::from_config(&config);
     shape.vocab = tokenizer.vocab_size();
     shape.max_positions = 200;
     let mut decoder = Decoder::random(Arc::new(Cpu::new(1)), shape, 3);
-    let head = LinearHead::attach(&mut decoder, "score", 1, (HeadInit::Normal { std: 1.0 }, 3));
+    let config = RewardConfig::new(family);
+    let place = (HeadInit::Normal { std: 1.0 }, 3);
+    let head = fresh_scalar_head(&mut decoder, &config, place).expect("fits");
     let text = ScalarText::new(Arc::new(tokenizer)).expect("text");
-    (decoder, head, text, RewardConfig::new(RewardFamily::Scalar {}))
+    (decoder, head, text, config)
 }
 
 #[test]
 fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
-    let (decoder, head, text, config) = scalar_parts();
+    for family in [RewardFamily::Scalar {}, RewardFamily::Hpqa { layers: vec![1, 2], heads: 4 }] {
+        compare_with_offline(&family);
+    }
+}
+
+fn compare_with_offline(family: &RewardFamily) {
+    let (decoder, head, text, config) = scalar_parts_of(family.clone());
     let prompt = "why is that so and not otherwise, if one may ask";
     let items: Vec<Item> = (0..9)
         .map(|n| match n % 3 {
@@ -360,13 +373,13 @@ fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
         })
         .collect();
     let offline = ScalarRewardModel {
-        decoder: &decoder,
+        scoring: Scoring {
+            batch_tokens: 1,
+            ..Scoring::new(&decoder, &crate::observer::Silent, "offline")
+        },
         head,
         text: &text,
         config: &config,
-        batch_tokens: 1,
-        observer: &crate::observer::Silent,
-        name: "offline".into(),
     };
     let expected: Vec<f64> = crate::model::RewardModel::score(&offline, &items)
         .into_iter()
@@ -374,7 +387,7 @@ fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
         .collect();
     let mut computed = Vec::new();
     for batch_tokens in [1, 60, 100_000] {
-        let (decoder, head, text, config) = scalar_parts();
+        let (decoder, head, text, config) = scalar_parts_of(family.clone());
         let model = ScalarModel::new("tiny", (decoder, head), text, &config, None)
             .with_batch_tokens(batch_tokens);
         let text = model.text();

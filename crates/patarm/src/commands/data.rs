@@ -1,6 +1,7 @@
 //! `patarm data …`: look at preference data, bring it into other shapes, mix it,
 //! keep it apart from evaluation data.
 
+mod pass_fail;
 mod tasks;
 mod tool_pairs;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> 
             let options = BuildOptions { per_task: *per_task, seed: *seed };
             tool_pairs::run(tasks, out, options, global)
         }
+        DataCommand::PassFail(options) => pass_fail::run(options, global),
         DataCommand::Decontaminate { file, against, out, ngram } => {
             separate(file, against, (out, *ngram), global)
         }

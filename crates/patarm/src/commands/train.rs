@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use patarm_models::Decoder;
 use patarm_text::Comparison;
 use patarm_train::Recipe;
-use patarm_train::lengths::LengthReport;
 use patarm_train::run_directory::{Phase, Resume};
 use serde::Serialize;
 
 use crate::cli::{Global, Train};
+use crate::energy::{self, EnergyRun};
 use crate::exit::{Code, failure};
 use crate::observer::Terminal;
 use crate::stages::StageMeasurement;
@@ -30,7 +30,7 @@ pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
         return show(&foresee(&prepared)?, global);
     }
     let observer = Terminal::install();
-    remark_lengths(prepared.lengths);
+    output::remark_lengths(prepared.lengths);
     let measurement = StageMeasurement::new(&prepared, &observer, &out);
     let mut after_stage = |phase: Phase, decoder: &Decoder| measurement.measure(phase, decoder);
     training::run(prepared, (&out, resume), &observer, &mut after_stage)?;
@@ -51,13 +51,22 @@ fn reward_model(
     global: &Global,
 ) -> anyhow::Result<()> {
     let folder = options.recipe.parent().unwrap_or(Path::new("."));
-    let prepared = reward_training::prepare(recipe, data, folder, global)?;
-    if options.dry_run {
-        return reward_training::foresee(&prepared)?.show(global);
-    }
-    let observer = Terminal::install();
-    remark_lengths(prepared.lengths);
-    let evaluated = reward_training::run(prepared, (out, resume), &observer)?;
+    let evaluated = if let Some(config) = &recipe.ebrm {
+        if options.dry_run {
+            return energy::foresee(&recipe, config, &data)?.show(global);
+        }
+        let observer = &Terminal::install();
+        let run = EnergyRun { recipe: &recipe, config, data, global, observer };
+        run.run((out, resume))?
+    } else {
+        let prepared = reward_training::prepare(recipe, data, folder, global)?;
+        if options.dry_run {
+            return reward_training::foresee(&prepared)?.show(global);
+        }
+        let observer = Terminal::install();
+        output::remark_lengths(prepared.lengths);
+        reward_training::run(prepared, (out, resume), &observer)?
+    };
     let result = evaluated.map(|evaluated| evaluated.result);
     if let Some(accuracy) = result.as_ref().and_then(|result| result.accuracy.half_credit.value) {
         output::remark(&format!("held-out accuracy {:.1} %", 100.0 * accuracy));
@@ -80,15 +89,6 @@ fn places(options: &Train) -> anyhow::Result<(PathBuf, PathBuf, Resume)> {
     let name = options.recipe.file_stem().unwrap_or_default();
     let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     Ok((options.recipe.clone(), out, Resume::No))
-}
-
-fn remark_lengths(lengths: LengthReport) {
-    if lengths != Default::default() {
-        output::remark(&format!(
-            "too long: {} comparisons dropped, {} prompts and {} responses cut",
-            lengths.dropped, lengths.cut_prompts, lengths.cut_responses
-        ));
-    }
 }
 
 /// What a run would need.

@@ -9,6 +9,7 @@ mod eval;
 mod exit_codes;
 mod goldens;
 mod model;
+mod reward_models;
 mod serve;
 mod stages;
 mod support;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_files::{RewardConfig, RewardFamily};
+use patarm_files::RewardConfig;
 use patarm_models::EngineLimits;
 use patarm_reward::cache::{CachedCompleter, VerdictCache};
 use patarm_reward::completer::{Completer, CompletionRequest, CompletionResult};
@@ -20,7 +20,8 @@ use crate::cli::serve::Serve;
 use crate::cli::{Global, JudgeOptions};
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
-use crate::{judging, reward_models, training};
+use crate::reward_models::AnyHead;
+use crate::{energy, judging, reward_models, training};
 
 /// All models, in the order they were named.
 pub(super) fn open(options: &Serve, global: &Global) -> anyhow::Result<Vec<Box<dyn ServedModel>>> {
@@ -53,6 +54,7 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
         return remote(name, &asked, options.cache.as_deref());
     }
     let located = resolve::locate(model)?;
+    energy::refuse(&located, "is not served yet; use `patarm score`")?;
     if let Some(config) = reward_models::description(&located)? {
         return scalar(name, &located, &config, global);
     }
@@ -72,7 +74,7 @@ fn scalar(
     global: &Global,
 ) -> anyhow::Result<Box<dyn ServedModel>> {
     let (_, decoder, head) = reward_models::load_weights(located, config, global)?;
-    let (RewardFamily::Scalar {}, Some(head)) = (&config.family, head) else {
+    let AnyHead::Scalar(head) = head else {
         let message =
             format!("{name}: a {} is not served yet; use `patarm score`", config.family.name());
         return Err(failure(Code::Model, message));
