@@ -25,6 +25,7 @@ pub mod parameters;
 pub mod prefixes;
 pub mod reward_checkpoint;
 mod shape;
+pub mod step_head;
 pub mod targets;
 pub mod tree;
 
@@ -40,5 +41,6 @@ pub use patarm_files as files;
 pub use patarm_kernels as kernels;
 pub use prefixes::SharedPrefixes;
 pub use shape::DecoderShape;
+pub use step_head::{StepHead, StepHeadShape, StepValues};
 pub use targets::{Target, TargetRows, TargetStatistics};
 pub use tree::{CompletionTargets, TreeBuilder};

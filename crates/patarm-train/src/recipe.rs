@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::bradley_terry::BradleyTerryConfig;
 use crate::error::Error;
 use crate::oprm::OprmConfig;
+use crate::process_reward::ProcessRewardConfig;
 use crate::q_rm::QRmConfig;
 
 /// Version of the recipe format this program reads and writes.
@@ -55,6 +56,9 @@ pub struct Recipe {
     /// A token-level reward model; stands alone too.
     #[serde(default)]
     pub q_rm: Option<QRmConfig>,
+    /// A process reward model on solutions in steps; stands alone too.
+    #[serde(default)]
+    pub process_reward: Option<ProcessRewardConfig>,
     /// Held-out measurement during the run.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
@@ -410,6 +414,7 @@ impl Recipe {
             ("bradley_terry", self.bradley_terry.is_some()),
             ("oprm", self.oprm.is_some()),
             ("q_rm", self.q_rm.is_some()),
+            ("process_reward", self.process_reward.is_some()),
         ];
         tables.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
     }
@@ -431,6 +436,9 @@ impl Recipe {
         }
         if let Some(config) = &self.q_rm {
             config.check().map_err(named("q_rm"))?;
+        }
+        if let Some(config) = &self.process_reward {
+            config.check().map_err(named("process_reward"))?;
         }
         Ok(())
     }

@@ -73,6 +73,8 @@ pub enum Phase {
     Oprm,
     /// A token-level reward model on pairs.
     QRm,
+    /// A process reward model on solutions in steps.
+    ProcessReward,
 }
 
 impl Phase {
@@ -85,6 +87,7 @@ impl Phase {
             Self::BradleyTerry => "bradley_terry",
             Self::Oprm => "oprm",
             Self::QRm => "q_rm",
+            Self::ProcessReward => "process_reward",
         }
     }
 }

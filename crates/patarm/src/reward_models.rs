@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_files::{ModelFiles, RewardConfig, RewardFamily, open_model};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily, Segmentation, open_model};
 use patarm_models::{Decoder, HeadInit, LinearHead, checkpoint, reward_checkpoint};
 use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Observer;
@@ -21,6 +21,7 @@ use crate::combined::{self, CombinedModel};
 use crate::exit::{Code, failure};
 use crate::judging::with_pointwise;
 use crate::resolve::{self, Located};
+use crate::step_models;
 
 /// What to do with a reward model once it is there.
 pub(crate) type UseRewardModel<'a> =
@@ -42,6 +43,9 @@ pub(crate) fn with_reward_model(
     }
     let located = resolve::locate(&options.model)?;
     match description(&located)? {
+        Some(config) if matches!(config.family, RewardFamily::Step(_)) => {
+            step_models::with_step_model((&located, &config), options, (global, observer), act)
+        }
         Some(config) => {
             let (_, decoder, head) = load_weights(&located, &config, global)?;
             let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
@@ -123,6 +127,10 @@ pub(crate) fn load_weights(
     config: &RewardConfig,
     global: &Global,
 ) -> anyhow::Result<(ModelFiles, Decoder, Option<LinearHead>)> {
+    if let RewardFamily::Step(steps) = &config.family {
+        let (files, decoder, _) = step_models::load((located, config), steps, global)?;
+        return Ok((files, decoder, None));
+    }
     let files = open_model(&located.base)?;
     let backend = resolve::backend(global);
     if config.family.keeps_output() {
@@ -144,4 +152,15 @@ pub(crate) fn load_weights(
         None => reward_checkpoint::load_head(&mut decoder, &files, config, 1)?,
     };
     Ok((files, decoder, Some(head)))
+}
+
+/// How a process reward model cuts responses; `None` for any other model.
+pub(crate) fn segmentation(model: &str) -> anyhow::Result<Option<Segmentation>> {
+    if OpenAiTarget::is_remote(model) || CombinedModel::is_one(Path::new(model)) {
+        return Ok(None);
+    }
+    Ok(description(&resolve::locate(model)?)?.and_then(|config| match config.family {
+        RewardFamily::Step(steps) => Some(steps.segmentation),
+        _ => None,
+    }))
 }

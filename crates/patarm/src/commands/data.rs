@@ -1,6 +1,9 @@
 //! `patarm data …`: look at preference data, bring it into other shapes, mix it,
 //! keep it apart from evaluation data.
 
+mod step_labels;
+mod step_targets;
+mod steps;
 mod tasks;
 mod tool_pairs;
 
@@ -34,6 +37,9 @@ pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> 
             let options = BuildOptions { per_task: *per_task, seed: *seed };
             tool_pairs::run(tasks, out, options, global)
         }
+        DataCommand::Steps(options) => steps::run(options, global),
+        DataCommand::StepLabels(options) => step_labels::run(options, global),
+        DataCommand::StepTargets(options) => step_targets::run(options, global),
         DataCommand::Decontaminate { file, against, out, ngram } => {
             separate(file, against, (out, *ngram), global)
         }

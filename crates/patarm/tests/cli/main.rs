@@ -11,6 +11,7 @@ mod goldens;
 mod model;
 mod serve;
 mod stages;
+mod steps;
 mod support;
 mod teacher;
 mod training;
