@@ -37,6 +37,7 @@ pub mod model_files;
 pub mod reward_config;
 pub mod safetensors_reader;
 pub mod safetensors_writer;
+pub mod step_config;
 #[cfg(test)]
 mod test_support;
 pub mod weights;
@@ -51,4 +52,5 @@ pub use model_files::{GgufTokenizer, ModelFiles, TokenizerFiles, TokenizerSource
 pub use reward_config::{RewardConfig, RewardFamily};
 pub use safetensors_reader::{SafetensorsFile, SafetensorsSet, StoredTensor};
 pub use safetensors_writer::{SafetensorsWriter, StoredType, TensorSpec, write_safetensors};
+pub use step_config::{PromptForm, Segmentation, StepAggregation, StepConfig, StepReadout};
 pub use weights::{Tensor, WeightSource};

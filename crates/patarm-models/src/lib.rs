@@ -28,6 +28,7 @@ pub mod prefixes;
 pub mod reward_checkpoint;
 pub mod scalar_head;
 mod shape;
+pub mod step_head;
 pub mod targets;
 pub mod tree;
 
@@ -46,5 +47,6 @@ pub use patarm_kernels as kernels;
 pub use prefixes::SharedPrefixes;
 pub use scalar_head::{ScalarHead, ScalarValues};
 pub use shape::DecoderShape;
+pub use step_head::{StepHead, StepHeadShape, StepValues};
 pub use targets::{Target, TargetRows, TargetStatistics};
 pub use tree::{CompletionTargets, TreeBuilder};

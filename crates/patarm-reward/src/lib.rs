@@ -23,11 +23,13 @@
 //! start from. Rules, losses and parsers are pure functions.
 
 pub mod advantage;
+pub mod answers;
 pub mod cache;
 pub mod cold_start;
 pub mod combinators;
 pub mod completer;
 pub mod embedded;
+pub mod embedding;
 pub mod energy;
 pub mod error;
 pub mod judge;
@@ -41,7 +43,10 @@ pub mod par;
 pub mod par_marginal;
 pub mod pass_fail;
 pub mod policy_loss;
+pub mod process;
 pub mod random;
+pub mod reasonflux;
+pub mod rollout_labels;
 pub mod rubric;
 pub mod rules;
 pub mod scalar;

@@ -20,6 +20,7 @@ pub mod lengths;
 pub mod oprm;
 pub mod pair_loss;
 pub mod parsing;
+pub mod process_reward;
 pub mod q_rm;
 pub mod recipe;
 pub mod reward_pairs;

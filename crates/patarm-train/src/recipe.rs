@@ -17,6 +17,7 @@ use crate::bradley_terry::BradleyTerryConfig;
 use crate::ebrm::EbrmConfig;
 use crate::error::Error;
 use crate::oprm::OprmConfig;
+use crate::process_reward::ProcessRewardConfig;
 use crate::q_rm::QRmConfig;
 use crate::soli_reward::SoliRewardConfig;
 
@@ -64,6 +65,9 @@ pub struct Recipe {
     /// alone too.
     #[serde(default)]
     pub ebrm: Option<EbrmConfig>,
+    /// A process reward model on solutions in steps; stands alone too.
+    #[serde(default)]
+    pub process_reward: Option<ProcessRewardConfig>,
     /// Held-out measurement during the run.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
@@ -425,6 +429,7 @@ impl Recipe {
             ("q_rm", self.q_rm.is_some()),
             ("soli_reward", self.soli_reward.is_some()),
             ("ebrm", self.ebrm.is_some()),
+            ("process_reward", self.process_reward.is_some()),
         ];
         tables.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
     }
@@ -457,6 +462,9 @@ impl Recipe {
                     "[parameters] has no place beside [ebrm]: the base model is frozen".into()
                 );
             }
+        }
+        if let Some(config) = &self.process_reward {
+            config.check().map_err(named("process_reward"))?;
         }
         Ok(())
     }

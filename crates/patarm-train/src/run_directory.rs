@@ -77,6 +77,8 @@ pub enum Phase {
     SoliReward,
     /// An energy network on a frozen reward model.
     Ebrm,
+    /// A process reward model on solutions in steps.
+    ProcessReward,
 }
 
 impl Phase {
@@ -91,6 +93,7 @@ impl Phase {
             Self::QRm => "q_rm",
             Self::SoliReward => "soli_reward",
             Self::Ebrm => "ebrm",
+            Self::ProcessReward => "process_reward",
         }
     }
 }

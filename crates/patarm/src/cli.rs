@@ -4,12 +4,14 @@ pub(crate) mod cohort;
 mod eval;
 pub(crate) mod load;
 pub(crate) mod serve;
+mod steps;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use eval::{Eval, EvalCommand, EvalMode, Measure, OrderChoice};
+pub(crate) use steps::{StepCut, StepData, StepEstimate, StepLabels, StepSource, StepTargets};
 
 /// Train, evaluate and serve reward models for language models.
 #[derive(Debug, Parser)]
@@ -255,6 +257,12 @@ pub(crate) enum DataCommand {
     },
     /// Make pairs from single responses that pass or fail.
     PassFail(PassFail),
+    /// Bring solutions into the steps and labels that process reward models learn from.
+    Steps(StepData),
+    /// Label the steps of solutions by completing them: the share that ends rightly.
+    StepLabels(StepLabels),
+    /// Give thinking steps the targets of ReasonFlux-PRM.
+    StepTargets(StepTargets),
     /// Remove comparisons that overlap other files.
     Decontaminate {
         /// Preference file.
@@ -395,6 +403,10 @@ pub(crate) struct Score {
     /// Scores, one JSON line a response.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// The input is solutions in steps (`prompt` and `steps` or `response`); give every
+    /// step a number.
+    #[arg(long)]
+    pub(crate) steps: bool,
 }
 
 /// `patarm report`.

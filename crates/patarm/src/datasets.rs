@@ -56,7 +56,8 @@ pub(crate) fn locate_in(folder: &Path, source: &str) -> anyhow::Result<PathBuf> 
     Ok(path)
 }
 
-fn locate(source: &str) -> anyhow::Result<PathBuf> {
+/// The local path of a file or a file on the hub.
+pub(crate) fn locate(source: &str) -> anyhow::Result<PathBuf> {
     match HubFile::parse(source)? {
         Some(file) => Ok(fetch(&file)?),
         None => Ok(PathBuf::from(source)),
@@ -99,7 +100,7 @@ pub(crate) fn split(
 const HELD_OUT_SEED: u64 = 0;
 
 /// Paths in a recipe are relative to the recipe.
-fn beside(folder: &Path, source: &str) -> String {
+pub(crate) fn beside(folder: &Path, source: &str) -> String {
     if source.contains(':') || Path::new(source).is_absolute() {
         return source.to_owned();
     }

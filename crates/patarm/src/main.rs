@@ -22,6 +22,8 @@ mod resolve;
 mod reward_models;
 mod reward_training;
 mod stages;
+mod step_models;
+mod step_training;
 mod teacher;
 mod training;
 

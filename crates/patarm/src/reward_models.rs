@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_files::{ModelFiles, RewardConfig, open_model};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily, Segmentation, open_model};
 use patarm_models::{Decoder, HeadInit, LinearHead, ScalarHead, checkpoint, reward_checkpoint};
 use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Observer;
@@ -22,6 +22,7 @@ use crate::energy;
 use crate::exit::{Code, failure};
 use crate::judging::with_pointwise;
 use crate::resolve::{self, Located};
+use crate::step_models;
 
 /// What to do with a reward model once it is there.
 pub(crate) type UseRewardModel<'a> =
@@ -46,6 +47,9 @@ pub(crate) fn with_reward_model(
         return energy::with_refined(&located, (global, observer.as_ref(), &options.model), act);
     }
     match description(&located)? {
+        Some(config) if matches!(config.family, RewardFamily::Step(_)) => {
+            step_models::with_step_model((&located, &config), options, (global, observer), act)
+        }
         Some(config) => {
             let (_, decoder, head) = load_weights(&located, &config, global)?;
             let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
@@ -144,6 +148,10 @@ pub(crate) fn load_weights(
     config: &RewardConfig,
     global: &Global,
 ) -> anyhow::Result<(ModelFiles, Decoder, AnyHead)> {
+    if let RewardFamily::Step(steps) = &config.family {
+        let (files, decoder, _) = step_models::load((located, config), steps, global)?;
+        return Ok((files, decoder, AnyHead::None));
+    }
     let files = open_model(&located.base)?;
     let backend = resolve::backend(global);
     let adapter = located.adapter.as_deref();
@@ -185,4 +193,15 @@ pub(crate) fn fresh_head(
         return Ok(AnyHead::Scalar(reward_checkpoint::fresh_scalar_head(decoder, config, place)?));
     }
     Ok(AnyHead::Token(TokenHead(LinearHead::attach(decoder, &config.head, 1, place))))
+}
+
+/// How a process reward model cuts responses; `None` for any other model.
+pub(crate) fn segmentation(model: &str) -> anyhow::Result<Option<Segmentation>> {
+    if OpenAiTarget::is_remote(model) || CombinedModel::is_one(Path::new(model)) {
+        return Ok(None);
+    }
+    Ok(description(&resolve::locate(model)?)?.and_then(|config| match config.family {
+        RewardFamily::Step(steps) => Some(steps.segmentation),
+        _ => None,
+    }))
 }

@@ -11,7 +11,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Mutex;
 
-use patarm_text::Item;
+use patarm_text::{Item, Solution};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,7 +20,7 @@ use crate::error::{self, Error};
 use crate::judgement::Judgement;
 use crate::model::{
     CompareRequest, ItemFault, JudgeRequest, PairwiseJudge, PairwiseVerdict, PairwiseVote,
-    PointwiseJudge, Reward, RewardModel,
+    PointwiseJudge, Reward, RewardModel, StepScores,
 };
 use crate::observer::Observer;
 
@@ -224,6 +224,11 @@ impl<T: RewardModel + ?Sized> RewardModel for Remembering<'_, T> {
         };
         let forms: Forms<_> = (Answer::Reward, unwrap);
         self.cache.answer(("reward", 1), items, forms, |asked| self.inner.score(asked))
+    }
+
+    /// Not remembered: what is known of a solution's steps is one forward away.
+    fn score_steps(&self, solutions: &[Solution]) -> Option<Vec<StepScores>> {
+        self.inner.score_steps(solutions)
     }
 
     fn name(&self) -> String {

@@ -2,6 +2,9 @@
 //! keep it apart from evaluation data.
 
 mod pass_fail;
+mod step_labels;
+mod step_targets;
+mod steps;
 mod tasks;
 mod tool_pairs;
 
@@ -36,6 +39,9 @@ pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> 
             tool_pairs::run(tasks, out, options, global)
         }
         DataCommand::PassFail(options) => pass_fail::run(options, global),
+        DataCommand::Steps(options) => steps::run(options, global),
+        DataCommand::StepLabels(options) => step_labels::run(options, global),
+        DataCommand::StepTargets(options) => step_targets::run(options, global),
         DataCommand::Decontaminate { file, against, out, ngram } => {
             separate(file, against, (out, *ngram), global)
         }

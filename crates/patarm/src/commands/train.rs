@@ -14,13 +14,16 @@ use crate::exit::{Code, failure};
 use crate::observer::Terminal;
 use crate::stages::StageMeasurement;
 use crate::training::{self, Prepared};
-use crate::{datasets, output, reward_training};
+use crate::{datasets, output, reward_training, step_training};
 
 /// Trains as a recipe says, or says what that would need.
 pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
     let (recipe_path, out, resume) = places(options)?;
     let recipe = Recipe::load(&recipe_path, &options.changes)?;
     let folder = recipe_path.parent().unwrap_or(Path::new("."));
+    if recipe.process_reward.is_some() {
+        return process_reward(options, recipe, (&out, resume), global);
+    }
     let data = datasets::split(&recipe.data, recipe.seed, folder)?;
     if !recipe.reward_tables().is_empty() {
         return reward_model(options, (recipe, data), (&out, resume), global);
@@ -70,6 +73,30 @@ fn reward_model(
     let result = evaluated.map(|evaluated| evaluated.result);
     if let Some(accuracy) = result.as_ref().and_then(|result| result.accuracy.half_credit.value) {
         output::remark(&format!("held-out accuracy {:.1} %", 100.0 * accuracy));
+    }
+    if global.json {
+        return output::json(&serde_json::json!({ "version": 1, "run": out, "result": result }));
+    }
+    output::line(&out.display().to_string())
+}
+
+/// Trains a process reward model.
+fn process_reward(
+    options: &Train,
+    recipe: Recipe,
+    (out, resume): (&Path, Resume),
+    global: &Global,
+) -> anyhow::Result<()> {
+    let folder = options.recipe.parent().unwrap_or(Path::new("."));
+    let prepared = step_training::prepare(recipe, folder, global)?;
+    if options.dry_run {
+        return step_training::foresee(&prepared)?.show(global);
+    }
+    let observer = Terminal::install();
+    step_training::remark(&prepared);
+    let result = step_training::run(prepared, (out, resume), &observer)?;
+    if let Some(auc) = result.as_ref().and_then(|result| result.auc?.value) {
+        output::remark(&format!("held-out step AUC {:.1} %", 100.0 * auc));
     }
     if global.json {
         return output::json(&serde_json::json!({ "version": 1, "run": out, "result": result }));

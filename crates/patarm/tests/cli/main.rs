@@ -12,6 +12,7 @@ mod model;
 mod reward_models;
 mod serve;
 mod stages;
+mod steps;
 mod support;
 mod teacher;
 mod training;

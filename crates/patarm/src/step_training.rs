@@ -1,0 +1,326 @@
+//! One training run of a process reward model, from recipe to final checkpoint.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use patarm_eval::steps::evaluator::{StepEvaluator, StepResult, evaluate_steps};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily, open_model};
+use patarm_models::{Decoder, StepHead, checkpoint};
+use patarm_reward::model::Evaluator;
+use patarm_reward::observer::Observer;
+use patarm_reward::process::StepText;
+use patarm_text::LabelledSolution;
+use patarm_text::solutions::{read_solutions, split_solutions};
+use patarm_text::tokenizer::Tokenizer;
+use patarm_train::Recipe;
+use patarm_train::discriminative;
+use patarm_train::process_reward::{ProcessReward, ProcessRewardConfig, StepLimits, TrainingSteps};
+use patarm_train::run_directory::{
+    Phase, RUN_VERSION, Resume, RunDirectory, RunInfo, RunState, write_json,
+};
+use patarm_train::trainer::{Trainer, TrainerContext};
+
+use crate::cli::Global;
+use crate::exit::{Code, failure};
+use crate::resolve::{self, Located};
+use crate::training::unix_seconds;
+use crate::{datasets, output, pull, reward_models, step_models};
+
+/// The split does not follow the run's seed, so that seeds are measured on the same
+/// solutions.
+const HELD_OUT_SEED: u64 = 0;
+/// Stream of swapped labels.
+const FLIP_STREAM: u64 = 0xf11c;
+/// File of the held-out figures in the run directory.
+pub(crate) const RESULT_FILE: &str = "held_out_steps.json";
+
+/// Everything a run needs, resolved.
+pub(crate) struct Prepared {
+    recipe: Recipe,
+    located: Located,
+    files: ModelFiles,
+    decoder: Decoder,
+    head: Option<StepHead>,
+    reward: RewardConfig,
+    tokenizer: Arc<Tokenizer>,
+    text: StepText,
+    train: TrainingSteps,
+    held_out: Vec<LabelledSolution>,
+    data_sha256: String,
+}
+
+/// What a run would need.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Foreseen {
+    version: u32,
+    training_solutions: usize,
+    labelled_steps: usize,
+    held_out_solutions: usize,
+    trainable_parameters: usize,
+    updates: u64,
+    training_tokens: f64,
+}
+
+impl Foreseen {
+    /// Prints it.
+    pub(crate) fn show(&self, global: &Global) -> anyhow::Result<()> {
+        if global.json {
+            return output::json(self);
+        }
+        output::line(&format!("training solutions    {}", self.training_solutions))?;
+        output::line(&format!("labelled steps        {}", self.labelled_steps))?;
+        output::line(&format!("held-out solutions    {}", self.held_out_solutions))?;
+        output::line(&format!("trainable parameters  {}", self.trainable_parameters))?;
+        output::line(&format!("updates               {}", self.updates))?;
+        output::line(&format!("training tokens       at most {:.0}", self.training_tokens))
+    }
+}
+
+/// The recipe's table.
+fn table(recipe: &Recipe) -> anyhow::Result<&ProcessRewardConfig> {
+    let table = recipe.process_reward.as_ref();
+    table.ok_or_else(|| failure(Code::Bug, "the recipe has no table of a process reward model"))
+}
+
+/// Reads the data, loads the model and applies what the recipe says about parameters.
+pub(crate) fn prepare(recipe: Recipe, folder: &Path, global: &Global) -> anyhow::Result<Prepared> {
+    let located = resolve::locate(&recipe.model)?;
+    if recipe.parameters.lora.is_some() && located.adapter.is_some() {
+        let message = format!(
+            "{} is an adapter, and a new one needs a whole model below it; merge it first (patarm model merge)",
+            recipe.model
+        );
+        return Err(failure(Code::Model, message));
+    }
+    let (files, mut decoder, head, reward) = body(&located, &recipe, global)?;
+    let RewardFamily::Step(layout) = &reward.family else {
+        return Err(failure(Code::Bug, "the layout of a process reward model is lost"));
+    };
+    let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
+    let text = step_models::text(Arc::clone(&tokenizer), layout)?;
+    let (labelled, held_out) = split(&recipe, &text, folder)?;
+    let max_tokens = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens;
+    let limits = StepLimits {
+        max_tokens: max_tokens.min(decoder.shape.max_positions),
+        overlong: recipe.data.overlong,
+    };
+    let train = TrainingSteps::new(&labelled, &text, (&table(&recipe)?.loss, limits))?;
+    if let Some(lora) = &recipe.parameters.lora {
+        decoder.attach_adapter(lora, recipe.seed)?;
+    } else if let Some(layer) = recipe.parameters.freeze_below {
+        decoder.freeze_below(layer);
+    }
+    let rows: Vec<_> = labelled.iter().map(LabelledSolution::to_json).collect();
+    let data_sha256 = pull::sha256_of_bytes(&serde_json::to_vec(&rows)?);
+    Ok(Prepared {
+        recipe,
+        located,
+        files,
+        decoder,
+        head,
+        reward,
+        tokenizer,
+        text,
+        train,
+        held_out,
+        data_sha256,
+    })
+}
+
+type Body = (ModelFiles, Decoder, Option<StepHead>, RewardConfig);
+
+/// A base with a head: its own, or a fresh one on a model that writes text.
+fn body(located: &Located, recipe: &Recipe, global: &Global) -> anyhow::Result<Body> {
+    let config = table(recipe)?;
+    if let Some(reward) = reward_models::description(located)? {
+        let RewardFamily::Step(steps) = &reward.family else {
+            let message = format!(
+                "{} is a {}; the recipe trains a process reward model",
+                recipe.model,
+                reward.family.name()
+            );
+            return Err(failure(Code::Model, message));
+        };
+        let (files, mut decoder, head) = step_models::load((located, &reward), steps, global)?;
+        decoder.merge_adapter();
+        return Ok((files, decoder, head, RewardConfig { mean: None, std: None, ..reward }));
+    }
+    let files = open_model(&located.base)?;
+    let reward = RewardConfig::new(RewardFamily::Step(config.layout.clone()));
+    let backend = resolve::backend(global);
+    let mut decoder = match reward.family.keeps_output() {
+        true => Decoder::from_files(backend, &files)?,
+        false => Decoder::body_from_files(backend, &files)?,
+    };
+    if let Some(adapter) = &located.adapter {
+        checkpoint::load_adapter(adapter, &mut decoder)?;
+        decoder.merge_adapter();
+    }
+    let place = (config.head, recipe.seed);
+    let head = step_models::head_shape(&config.layout)
+        .map(|shape| StepHead::attach(&mut decoder, &reward.head, shape, place));
+    Ok((files, decoder, head, reward))
+}
+
+/// Training and held-out solutions, disjoint by prompt.
+fn split(
+    recipe: &Recipe,
+    text: &StepText,
+    folder: &Path,
+) -> anyhow::Result<(Vec<LabelledSolution>, Vec<LabelledSolution>)> {
+    let data = &recipe.data;
+    let read = |source: &str| -> anyhow::Result<Vec<LabelledSolution>> {
+        let path = datasets::locate(&datasets::beside(folder, source))?;
+        Ok(read_solutions(&path, &text.config().segmentation)?)
+    };
+    let all = read(&data.train)?;
+    let (mut train, mut held_out) = match &data.held_out {
+        Some(held_out) => (all, read(held_out)?),
+        None => split_solutions(all, data.held_out_share, HELD_OUT_SEED)?,
+    };
+    train.truncate(data.max_pairs.unwrap_or(usize::MAX));
+    held_out.truncate(data.max_held_out.unwrap_or(usize::MAX));
+    flip(&mut train, data.flip_share, recipe.seed);
+    Ok((train, held_out))
+}
+
+/// Replaces a share of the labels y by 1 − y.
+fn flip(solutions: &mut [LabelledSolution], share: f64, seed: u64) {
+    for (number, solution) in solutions.iter_mut().enumerate() {
+        for (step, label) in solution.labels.iter_mut().enumerate() {
+            let place = [FLIP_STREAM, number as u64, step as u64];
+            if patarm_models::kernels::random::uniform(seed, &place) < share {
+                *label = label.map(|label| 1.0 - label);
+            }
+        }
+    }
+}
+
+/// Counts what training would compute.
+pub(crate) fn foresee(prepared: &Prepared) -> anyhow::Result<Foreseen> {
+    let schedule = &table(&prepared.recipe)?.schedule;
+    let solutions = &prepared.train.solutions;
+    let tokens: usize = solutions.iter().map(|one| one.solution.len()).sum();
+    let updates = schedule.num_steps(solutions.len());
+    let mean = tokens as f64 / solutions.len().max(1) as f64;
+    Ok(Foreseen {
+        version: 1,
+        training_solutions: solutions.len(),
+        labelled_steps: solutions.iter().map(|one| one.labels.iter().flatten().count()).sum(),
+        held_out_solutions: prepared.held_out.len(),
+        trainable_parameters: prepared.decoder.parameters.num_trainable(),
+        updates,
+        training_tokens: updates as f64 * schedule.batch as f64 * mean,
+    })
+}
+
+/// Tells what of the data is not used.
+pub(crate) fn remark(prepared: &Prepared) {
+    let TrainingSteps { left_out, dropped, cut, .. } = &prepared.train;
+    if *dropped + *cut > 0 {
+        output::remark(&format!("too long: {dropped} solutions dropped, {cut} cut"));
+    }
+    if let [first, ..] = left_out.as_slice() {
+        output::remark(&format!("{} solutions left out; the first: {first}", left_out.len()));
+    }
+}
+
+/// Trains, writes the final checkpoint, and measures it on the held-out solutions.
+pub(crate) fn run(
+    prepared: Prepared,
+    (out, resume): (&Path, Resume),
+    observer: &dyn Observer,
+) -> anyhow::Result<Option<StepResult>> {
+    let mut info = info(&prepared);
+    let Prepared {
+        recipe,
+        located,
+        files,
+        decoder,
+        head,
+        reward,
+        tokenizer,
+        text,
+        train,
+        held_out,
+        ..
+    } = prepared;
+    let config = table(&recipe)?;
+    let reader = step_models::reader(text.config(), head, &text)?;
+    let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
+    run.write_info(&info)?;
+    let evaluator = evaluator(&recipe, &held_out);
+    let companions =
+        |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());
+    let base = located.base.to_string_lossy().into_owned();
+    let context = TrainerContext {
+        recipe: &recipe,
+        config: &files.config,
+        base: &base,
+        text: &(),
+        observer,
+        evaluator: evaluator.as_ref().map(|evaluator| evaluator as &dyn Evaluator),
+        companions: &companions,
+    };
+    let objective = ProcessReward {
+        loss: config.loss,
+        reader,
+        text: &text,
+        solutions: &train.solutions,
+        config: reward.clone(),
+    };
+    let mut trainer = Trainer::new(context, decoder, run, Phase::ProcessReward);
+    trainer.reward = Some(reward);
+    if resume == Resume::Yes {
+        trainer.resume()?;
+    }
+    let schedule = (&config.schedule, &config.optimizer);
+    let outcome = discriminative::train(&mut trainer, schedule, &objective);
+    info.state = if outcome.is_ok() { RunState::Finished } else { RunState::Interrupted };
+    trainer.run.write_info(&info)?;
+    outcome?;
+    trainer.save_weights("final")?;
+    evaluate((&objective, &trainer.decoder), &held_out, (&recipe, out))
+}
+
+fn evaluator(recipe: &Recipe, held_out: &[LabelledSolution]) -> Option<StepEvaluator> {
+    StepEvaluator::new(held_out.iter().take(recipe.evaluation.pairs).cloned().collect())
+}
+
+/// The held-out measurement kept in the run directory.
+fn evaluate(
+    (objective, decoder): (&ProcessReward<'_>, &Decoder),
+    held_out: &[LabelledSolution],
+    (recipe, out): (&Recipe, &Path),
+) -> anyhow::Result<Option<StepResult>> {
+    let used = &held_out[..held_out.len().min(recipe.evaluation.stage_pairs)];
+    if used.is_empty() {
+        return Ok(None);
+    }
+    let mut result = None;
+    discriminative::Objective::with_model(objective, decoder, &mut |model| {
+        result = Some(evaluate_steps(model, used));
+    });
+    let result = result.transpose()?;
+    if let Some(result) = &result {
+        write_json(&out.join(RESULT_FILE), result)?;
+    }
+    Ok(result)
+}
+
+fn info(prepared: &Prepared) -> RunInfo {
+    let backend = prepared.decoder.backend.as_ref();
+    RunInfo {
+        version: RUN_VERSION,
+        program: format!("patarm {}", env!("CARGO_PKG_VERSION")),
+        method: "process reward".into(),
+        seed: prepared.recipe.seed,
+        model_sha256: prepared.located.sha256.clone(),
+        data_sha256: prepared.data_sha256.clone(),
+        device: backend.name(),
+        precision: backend.precision().name().into(),
+        num_pairs: prepared.train.solutions.len(),
+        num_held_out: prepared.held_out.len(),
+        state: RunState::Running,
+    }
+}
