@@ -303,12 +303,18 @@ mod tests {
             LabelledSolution::unlabelled(n.to_string(), solution)
         };
         let all: Vec<_> = (0..300).map(make).collect();
-        let (train, held_out) = split_solutions(all, 0.3, 1).unwrap();
-        assert_eq!(train.len() + held_out.len(), 300);
-        assert!((60..=120).contains(&held_out.len()), "{}", held_out.len());
-        let shared = held_out
-            .iter()
-            .any(|one| train.iter().any(|other| one.solution.prompt == other.solution.prompt));
-        assert!(!shared);
+        let mut num_held_out = 0;
+        for seed in 0..20 {
+            let (train, held_out) = split_solutions(all.clone(), 0.3, seed).unwrap();
+            assert_eq!(train.len() + held_out.len(), 300);
+            num_held_out += held_out.len();
+            let shared = held_out
+                .iter()
+                .any(|one| train.iter().any(|other| one.solution.prompt == other.solution.prompt));
+            assert!(!shared);
+        }
+        // 2,000 draws of a prompt: the share is 0.3 within three standard deviations.
+        let share = num_held_out as f64 / 6_000.0;
+        assert!((share - 0.3).abs() < 0.031, "{share}");
     }
 }
