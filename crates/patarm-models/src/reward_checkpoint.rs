@@ -126,7 +126,8 @@ pub fn fresh_scalar_head(
         RewardFamily::Hpqa { layers, heads } => {
             let shape = HpqaShape { layers: layers.clone(), heads: *heads };
             let head = HpqaHead::attach(decoder, &reward.head, shape, place);
-            Ok(ScalarHead::Hpqa(head.map_err(|what| Error::new(ErrorKind::Unsupported(what)))?))
+            let head = head.map_err(|what| Error::new(ErrorKind::Unsupported(what)))?;
+            Ok(ScalarHead::Hpqa(Box::new(head)))
         }
         _ => Ok(ScalarHead::LastToken(LinearHead::attach(decoder, &reward.head, 1, place))),
     }

@@ -16,7 +16,7 @@ pub enum ScalarHead {
     /// A linear map of the last token's state.
     LastToken(LinearHead),
     /// Attention over all tokens in several layers.
-    Hpqa(HpqaHead),
+    Hpqa(Box<HpqaHead>),
 }
 
 /// Values of items, and what the backward needs.
@@ -28,7 +28,7 @@ pub struct ScalarValues {
 #[derive(Debug)]
 enum Kept {
     LastToken(HeadValues),
-    Hpqa(HpqaValues),
+    Hpqa(Box<HpqaValues>),
 }
 
 impl ScalarValues {
@@ -105,7 +105,7 @@ impl ScalarHead {
     ) -> ScalarValues {
         let kept = match self {
             Self::LastToken(head) => Kept::LastToken(head.forward(decoder, states.hidden, rows)),
-            Self::Hpqa(head) => Kept::Hpqa(head.forward(decoder, states, (forest, rows))),
+            Self::Hpqa(head) => Kept::Hpqa(Box::new(head.forward(decoder, states, (forest, rows)))),
         };
         ScalarValues { kept }
     }

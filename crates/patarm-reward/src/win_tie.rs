@@ -134,7 +134,7 @@ mod tests {
         for (config, lowest, curve) in [
             (repository(0.0), 1.386_294, 0.5),
             (repository(3.0), 6.097_175, 0.090_353),
-            (paper, 0.693_147, 0.25),
+            (paper, std::f64::consts::LN_2, 0.25),
         ] {
             let term = win_tie_loss(0.7, 0.7, Outcome::Tie, &config);
             assert!((term.loss - lowest).abs() < 1e-6, "{}", term.loss);

@@ -94,13 +94,8 @@ impl Drawing {
             }
         }
         let start = below(&mut self.state, partners.len());
-        let all = partners[start..].iter().chain(&partners[..start]).copied();
-        for second in all {
-            if self.is_new(first, second) {
-                return Some(second);
-            }
-        }
-        None
+        let mut all = partners[start..].iter().chain(&partners[..start]).copied();
+        all.find(|&second| self.is_new(first, second))
     }
 
     fn is_new(&mut self, first: usize, second: usize) -> bool {

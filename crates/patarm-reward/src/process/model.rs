@@ -92,14 +92,14 @@ impl ProcessRewardModel<'_> {
     /// Scores of encoded solutions; a failure of the engine is a fault of its batch.
     fn scores(
         &self,
-        encoded: Vec<Result<EncodedSolution, ItemFault>>,
+        encoded: &[Result<EncodedSolution, ItemFault>],
     ) -> Vec<Result<Scores, ItemFault>> {
         let unread = ItemFault::Engine("interrupted before this item".to_owned());
         let mut results: Vec<Result<Scores, ItemFault>> =
             encoded.iter().map(|one| Err(one.as_ref().err().unwrap_or(&unread).clone())).collect();
         self.observer.begin("scoring", encoded.len() as u64);
         let mut done = 0;
-        for batch in batches(&encoded, self.batch_tokens) {
+        for batch in batches(encoded, self.batch_tokens) {
             if self.observer.is_interrupted() {
                 break;
             }
@@ -171,15 +171,15 @@ impl RewardModel for ProcessRewardModel<'_> {
             spans.push(own);
             self.encode(&solution)
         };
-        let encoded = items.iter().map(cut).collect();
-        let scores = self.scores(encoded).into_iter().zip(spans);
+        let encoded: Vec<_> = items.iter().map(cut).collect();
+        let scores = self.scores(&encoded).into_iter().zip(spans);
         scores.map(|(scores, spans)| Ok(self.reward(scores?, spans))).collect()
     }
 
     fn score_steps(&self, solutions: &[Solution]) -> Option<Vec<StepScores>> {
-        let encoded = solutions.iter().map(|solution| self.encode(solution)).collect();
+        let encoded: Vec<_> = solutions.iter().map(|solution| self.encode(solution)).collect();
         let steps = |scores: Result<Scores, ItemFault>| scores.map(|scores| scores.steps);
-        Some(self.scores(encoded).into_iter().map(steps).collect())
+        Some(self.scores(&encoded).into_iter().map(steps).collect())
     }
 
     fn name(&self) -> String {
