@@ -5,7 +5,7 @@
 //! among them. A missing score counts −1, as the ratings protocol stores a failed
 //! rating; a four-way call that failed thereby earns 1/4. The result of a four-way
 //! call is given as scores: 1 for the response that was picked, 0 for the others.
-//! [`generative`] asks models that write.
+//! `generative` asks models that write.
 
 mod generative;
 #[cfg(test)]
