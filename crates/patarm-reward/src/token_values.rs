@@ -104,7 +104,9 @@ impl RewardModel for TokenRewardModel<'_> {
             let mut rewards = Vec::with_capacity(batch.len());
             for (_, item) in batch {
                 let (own, after) = rest.split_at(item.num_scored);
-                rewards.push(self.reward(item, own));
+                let reward = reward(self.text, &item.response[..item.num_scored], own);
+                let normalised = normalised(reward.value, self.config);
+                rewards.push(Reward { normalised, ..reward });
                 rest = after;
             }
             Ok(rewards)
@@ -116,18 +118,11 @@ impl RewardModel for TokenRewardModel<'_> {
     }
 }
 
-impl TokenRewardModel<'_> {
-    fn reward(&self, item: &EncodedItem, values: &[f32]) -> Reward {
-        let value = mean_of(values);
-        let each = self.text.token_texts(&item.response[..item.num_scored]).into_iter().zip(values);
-        Reward {
-            normalised: normalised(value, self.config),
-            token_values: each
-                .map(|(text, value)| TokenValue { text, value: f64::from(*value) })
-                .collect(),
-            ..Reward::of(value)
-        }
-    }
+/// The reward of scored tokens with their values.
+pub(crate) fn reward(text: &ScalarText, tokens: &[u32], values: &[f32]) -> Reward {
+    let each = text.token_texts(tokens).into_iter().zip(values);
+    let token_values = each.map(|(text, value)| TokenValue { text, value: f64::from(*value) });
+    Reward { token_values: token_values.collect(), ..Reward::of(mean_of(values)) }
 }
 
 #[cfg(test)]
