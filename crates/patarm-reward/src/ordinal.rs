@@ -20,6 +20,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use model::rewards;
 pub use model::{OrdinalRewardModel, digit_targets, ratings};
 pub use text::OrdinalText;
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ItemFault, Reward, RewardModel, TokenValue};
 use crate::pair_loss::{LossTable, PairTerm, sigmoid, softplus};
-use crate::scalar::{EncodedItem, HeadModel, place, score_in_batches};
+use crate::scalar::{EncodedItem, HeadModel, ScalarText, place, score_in_batches};
 
 /// β and γ of the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,7 +90,8 @@ impl RewardModel for TokenRewardModel<'_> {
             let mut rewards = Vec::with_capacity(batch.len());
             for (_, item) in batch {
                 let (own, after) = rest.split_at(item.num_scored);
-                rewards.push(self.token_reward(item, own));
+                let reward = reward(self.text, &item.response[..item.num_scored], own);
+                rewards.push(Reward { normalised: self.reward(reward.value).normalised, ..reward });
                 rest = after;
             }
             Ok(rewards)
@@ -102,16 +103,11 @@ impl RewardModel for TokenRewardModel<'_> {
     }
 }
 
-impl TokenRewardModel<'_> {
-    fn token_reward(&self, item: &EncodedItem, values: &[f32]) -> Reward {
-        let each = self.text.token_texts(&item.response[..item.num_scored]).into_iter().zip(values);
-        Reward {
-            token_values: each
-                .map(|(text, value)| TokenValue { text, value: f64::from(*value) })
-                .collect(),
-            ..self.reward(mean_of(values))
-        }
-    }
+/// The reward of scored tokens with their values.
+pub(crate) fn reward(text: &ScalarText, tokens: &[u32], values: &[f32]) -> Reward {
+    let each = text.token_texts(tokens).into_iter().zip(values);
+    let token_values = each.map(|(text, value)| TokenValue { text, value: f64::from(*value) });
+    Reward { token_values: token_values.collect(), ..Reward::of(mean_of(values)) }
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ export class Card {
     this.score.textContent = number(reply.score);
     this.score.classList.toggle("none", reply.score === null);
     const votes = reply.judgements.length;
-    this.note.textContent = votes === 0 ? "" : voteNote(reply);
+    this.note.textContent = votes === 0 ? numberNote(reply) : voteNote(reply);
+    if (reply.tokens?.length > 0) this.strip.replaceChildren(heatMap(reply.tokens));
     const scores = reply.judgements.map((judgement) => judgement.score).filter((score) => score !== null);
     if (reply.scale && scores.length > 0) {
       this.strip.replaceChildren(strip(scores, reply.score, reply.scale));
@@ -104,6 +105,31 @@ function voteNote(reply) {
   const usable = reply.valid_votes === votes ? "" : `, ${reply.valid_votes} usable`;
   const spread = reply.valid_votes > 1 ? `± ${number(reply.spread)} over ` : "";
   return `${spread}${votes} ${votes === 1 ? "vote" : "votes"}${usable}`;
+}
+
+// What a model that writes nothing knows beside its number.
+function numberNote(reply) {
+  const variance = reply.variance ?? null;
+  return variance === null ? "" : `± ${number(Math.sqrt(variance))} by its own distribution`;
+}
+
+// The tokens of a response on a ground that says how far each stands from the mean.
+function heatMap(tokens) {
+  const mean = tokens.reduce((sum, token) => sum + token.value, 0) / tokens.length;
+  const most = Math.max(...tokens.map((token) => Math.abs(token.value - mean))) || 1;
+  const block = element("div", "part");
+  const text = element("p", "heat");
+  for (const token of tokens) {
+    const away = token.value - mean;
+    const shown = element("span", away < 0 ? "low" : "high", token.text);
+    shown.style.setProperty("--heat", `${Math.round((70 * Math.abs(away)) / most)}%`);
+    shown.title = number(token.value);
+    text.append(shown);
+  }
+  const values = tokens.map((token) => token.value);
+  const range = `${number(Math.min(...values))} to ${number(Math.max(...values))}`;
+  block.append(element("h4", "", `value of each token, ${range}: green above the mean, red below`), text);
+  return block;
 }
 
 function criteria(list) {

@@ -1,6 +1,7 @@
 //! An ordinal reward model on a decoder.
 
-use patarm_models::{Target, TargetRows};
+use patarm_models::kernels::Buffer;
+use patarm_models::{Decoder, Target, TargetRows};
 use patarm_text::Item;
 
 use super::{NUM_RATINGS, OrdinalText, Ratings, log_softmax, moments};
@@ -43,16 +44,23 @@ impl RewardModel for OrdinalRewardModel<'_> {
         score_in_batches(items, &encode, &self.scoring, &|batch| {
             let (forest, rows) = last_rows(batch.iter().map(|(_, item)| *item));
             let (hidden, _) = decoder.infer(&forest, &[])?;
-            let targets = digit_targets(&rows, self.text.digits());
-            let statistics = decoder.target_statistics(&hidden, &targets, 1.0);
-            let each = (0..rows.len()).map(|n| ratings(statistics.logprobs_of(n)));
-            Ok(each.map(|ratings| reward(&ratings)).collect())
+            Ok(rewards(decoder, &hidden, (&rows, self.text.digits())))
         })
     }
 
     fn name(&self) -> String {
         self.scoring.name.clone()
     }
+}
+
+/// The rewards read at the given rows of `hidden`.
+pub(crate) fn rewards(
+    decoder: &Decoder,
+    hidden: &Buffer,
+    (rows, digits): (&[usize], &[u32; NUM_RATINGS]),
+) -> Vec<Reward> {
+    let statistics = decoder.target_statistics(hidden, &digit_targets(rows, digits), 1.0);
+    (0..rows.len()).map(|n| reward(&ratings(statistics.logprobs_of(n)))).collect()
 }
 
 fn reward(ratings: &Ratings) -> Reward {

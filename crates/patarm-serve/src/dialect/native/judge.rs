@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ItemError, Prompt, TaskName};
+use super::{ItemError, Prompt, TaskName, TokenScore};
 use crate::core::{Ticket, Update};
 use crate::dialect::Dialect;
 use crate::exchange::{Exchange, InFlight, KEEP_ALIVE, Route, json as json_reply};
@@ -50,8 +50,14 @@ pub struct JudgeReply {
     pub valid_votes: usize,
     /// Smallest and largest score, where the scale has ends.
     pub scale: Option<[f64; 2]>,
-    /// The votes.
+    /// The votes; none from models that write nothing.
     pub judgements: Vec<JudgementReply>,
+    /// Variance of the number, for models that give a distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variance: Option<f64>,
+    /// The value of every scored token in order, for models that give any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenScore>,
     /// Tokens read.
     pub prompt_tokens: usize,
 }
@@ -113,6 +119,12 @@ impl JudgeReply {
             Answer::Judgements(judgements) => judgements.iter().map(Into::into).collect(),
             _ => Vec::new(),
         };
+        let (variance, tokens) = match answer {
+            Answer::Reward(reward) => {
+                (reward.variance, reward.token_values.iter().map(TokenScore::from).collect())
+            }
+            _ => (None, Vec::new()),
+        };
         Self {
             model: card.name.clone(),
             score: vote.map(|vote| vote.value),
@@ -120,6 +132,8 @@ impl JudgeReply {
             valid_votes: vote.map_or(0, |vote| vote.num_valid),
             scale: card.scale.map(|(low, high)| [low, high]),
             judgements,
+            variance,
+            tokens,
             prompt_tokens,
         }
     }
