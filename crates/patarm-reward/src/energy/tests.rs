@@ -203,33 +203,50 @@ fn fit_toy(records: &[Record], noise: &Noise, steps: u64) -> EnergyNet {
     net
 }
 
-#[test]
-fn a_toys_argmax_is_its_mean_and_its_curvature_the_smoothed_variance() {
+/// The argmax of a toy is its mean, and the curvature there that of the smoothed variance.
+fn check_toy(s: f64) {
     // One σ of 3.5 and β = .1 move positives by a deviation of .35 (variance .1225).
     let noise = Noise { negatives: 48, ..Noise::default() };
-    for s in [0.25, 0.5, 1.0, 2.0] {
-        let smoothed: f64 = s * s + 0.1225;
-        let net = fit_toy(&toy_records(4000, s, 8), &noise, 1500);
-        let points = toy_records(60, s, 9);
-        let energy = NetEnergy::new(&net, points.iter());
-        let starts: Vec<f64> = points.iter().map(|point| mu(&point.embedding)).collect();
-        let config = Refinement { step: 0.2, decay: 0.5, max_steps: 300, ..Refinement::default() };
-        let found = refine(&energy, &starts, &config);
-        let items: Vec<usize> = (0..points.len()).collect();
-        // Slopes over a quarter of the deviation give a curvature above the noise of f32.
-        let h = 0.25 * smoothed.sqrt();
-        let at = |by: f64| {
-            energy.at(&items, &found.iter().map(|one| one.reward + by).collect::<Vec<_>>())
-        };
-        let (up, down) = (at(h), at(-h));
-        let curvature: f64 =
-            items.iter().map(|n| (up[*n].1 - down[*n].1) / (2.0 * h)).sum::<f64>() / 60.0;
-        let error =
-            found.iter().zip(&starts).map(|(one, mu)| (one.reward - mu).abs()).sum::<f64>() / 60.0;
-        assert!(error <= 0.1 * smoothed.sqrt(), "s = {s}: |r* − μ| = {error}");
-        let variance = -1.0 / curvature;
-        assert!((variance / smoothed - 1.0).abs() <= 0.15, "s = {s}: {variance}, not {smoothed}");
-    }
+    let smoothed: f64 = s * s + 0.1225;
+    let net = fit_toy(&toy_records(4000, s, 8), &noise, 1500);
+    let points = toy_records(60, s, 9);
+    let energy = NetEnergy::new(&net, points.iter());
+    let starts: Vec<f64> = points.iter().map(|point| mu(&point.embedding)).collect();
+    let config = Refinement { step: 0.2, decay: 0.5, max_steps: 300, ..Refinement::default() };
+    let found = refine(&energy, &starts, &config);
+    let items: Vec<usize> = (0..points.len()).collect();
+    // Slopes over a quarter of the deviation give a curvature above the noise of f32.
+    let h = 0.25 * smoothed.sqrt();
+    let at =
+        |by: f64| energy.at(&items, &found.iter().map(|one| one.reward + by).collect::<Vec<_>>());
+    let (up, down) = (at(h), at(-h));
+    let curvature: f64 =
+        items.iter().map(|n| (up[*n].1 - down[*n].1) / (2.0 * h)).sum::<f64>() / 60.0;
+    let error =
+        found.iter().zip(&starts).map(|(one, mu)| (one.reward - mu).abs()).sum::<f64>() / 60.0;
+    assert!(error <= 0.1 * smoothed.sqrt(), "s = {s}: |r* − μ| = {error}");
+    let variance = -1.0 / curvature;
+    assert!((variance / smoothed - 1.0).abs() <= 0.15, "s = {s}: {variance}, not {smoothed}");
+}
+
+#[test]
+fn a_toy_of_deviation_a_quarter_has_its_mean_and_smoothed_variance() {
+    check_toy(0.25);
+}
+
+#[test]
+fn a_toy_of_deviation_one_half_has_its_mean_and_smoothed_variance() {
+    check_toy(0.5);
+}
+
+#[test]
+fn a_toy_of_deviation_one_has_its_mean_and_smoothed_variance() {
+    check_toy(1.0);
+}
+
+#[test]
+fn a_toy_of_deviation_two_has_its_mean_and_smoothed_variance() {
+    check_toy(2.0);
 }
 
 /// A base that reads features from the response, with an outlier direction in its head.
