@@ -105,9 +105,12 @@ class Bench:
         if done.returncode != 0:
             self.faults.append(f"{name}: {done.stderr.strip() or done.returncode}")
         try:
-            return json.loads(done.stdout)
+            result = json.loads(done.stdout)
         except json.JSONDecodeError:
             sys.exit(f"{name}: no result: {done.stderr.strip()[-500:]}")
+        # A run that is stopped later leaves what it had.
+        (self.options.out / f"{name}.json").write_text(done.stdout)
+        return result
 
     def load(self, name, url, workload, requests, *more, pid):
         command = [self.options.patarm, "bench", "serve", "--url", url, "--workload", workload]
@@ -123,7 +126,7 @@ class Bench:
         groups = ["--pool", str(o.groups), "--alone", str(max(1, o.alone // 8))]
         spread = ["--pool", str(8 * o.groups), "--alone", str(o.alone)]
         plans = {
-            "short": ("short", o.load, ["--damaged", "0.05", "--cancelled", "0.05", *many]),
+            "short": ("short", o.load, ["--alone", str(o.alone), "--damaged", "0.05", "--cancelled", "0.05", *many]),
             "mixed": ("mixed", o.mixed, ["--pool", str(o.mixed), "--alone", str(alone), *clean, *many]),
             "shared": ("shared", o.groups, [*groups, *clean, *many]),
             "spread": ("spread", 8 * o.groups, [*spread, *clean, *many]),
