@@ -10,7 +10,7 @@ use crate::comparison::{Comparison, Preference};
 use crate::dataset::LabelledItem;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::{below, mix};
-use crate::words::prompt_hash;
+use crate::split::by_own_prompt;
 
 /// Draws tried for each pair before the search is given up.
 const MAX_TRIES: usize = 64;
@@ -131,16 +131,7 @@ pub fn split_labelled(
     held_out_share: f64,
     seed: u64,
 ) -> Result<(Vec<LabelledItem>, Vec<LabelledItem>)> {
-    if !(0.0..=1.0).contains(&held_out_share) {
-        let context = format!("the share to hold out is {held_out_share}, not between 0 and 1");
-        return Err(Error::new(ErrorKind::Recipe, context));
-    }
-    let limit = (held_out_share * u64::MAX as f64) as u64;
-    let is_out = |one: &LabelledItem| {
-        held_out_share > 0.0 && mix(prompt_hash(&one.item.prompt) ^ mix(seed)) <= limit
-    };
-    let (held_out, train) = items.into_iter().partition(is_out);
-    Ok((train, held_out))
+    by_own_prompt(items, |one| &one.item.prompt, held_out_share, seed)
 }
 
 #[cfg(test)]
@@ -148,6 +139,7 @@ mod tests {
     use super::*;
     use crate::comparison::Item;
     use crate::conversation::Conversation;
+    use crate::words::prompt_hash;
 
     fn items(count: usize) -> Vec<LabelledItem> {
         let one = |n: usize| LabelledItem {

@@ -15,9 +15,8 @@ use serde_json::{Value, json};
 use crate::conversation::{Conversation, Message, Role};
 use crate::dataset::{ReadOptions, numbered_rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::random::mix;
+use crate::split::by_own_prompt;
 use crate::steps::{MAX_STEPS, segment};
-use crate::words::prompt_hash;
 
 /// A problem and a solution in steps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -225,12 +224,7 @@ pub fn split_solutions(
         let problem = format!("the share to hold out is {share}, not in 0..1");
         return Err(Error::new(ErrorKind::Recipe, problem));
     }
-    let is_held_out = |solution: &LabelledSolution| {
-        let key = mix(prompt_hash(&solution.solution.prompt) ^ mix(seed));
-        (key as f64) < share * u64::MAX as f64
-    };
-    let (held_out, train) = solutions.into_iter().partition(is_held_out);
-    Ok((train, held_out))
+    by_own_prompt(solutions, |one| &one.solution.prompt, share, seed)
 }
 
 #[cfg(test)]
