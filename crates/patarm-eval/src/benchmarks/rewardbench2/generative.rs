@@ -101,12 +101,10 @@ fn letters() -> impl Iterator<Item = char> {
     'A'..='Z'
 }
 
-/// A permutation by Fisher and Yates' method.
+/// The places `0..count` in an order that the seed draws.
 fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
-    for last in (1..count).rev() {
-        order.swap(last, random::below(last + 1, seed, last as u64));
-    }
+    random::shuffle(&mut order, seed);
     order
 }
 
