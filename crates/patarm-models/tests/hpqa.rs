@@ -10,9 +10,10 @@ use patarm_models::{
     Decoder, DecoderShape, ErrorKind, Forest, ForwardOptions, Gradients, HeadInit, LoraConfig,
     ScalarHead, checkpoint,
 };
-use support::{cpu, testdata};
+use support::{Differences, check_parameter, cpu, loss_of, pairs, testdata};
 
 const NORMAL: HeadInit = HeadInit::Normal { std: 0.5 };
+const DIFFERENCES: Differences = Differences { step: 2e-3, tolerance: 2e-2 };
 const MODELS: [&str; 3] = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"];
 
 fn open(name: &str) -> (ModelFiles, Decoder) {
@@ -23,29 +24,6 @@ fn open(name: &str) -> (ModelFiles, Decoder) {
 
 fn config() -> RewardConfig {
     RewardConfig::new(RewardFamily::Hpqa { layers: vec![1, 2], heads: 4 })
-}
-
-/// Two pairs that share prompts, and the rows of the last tokens.
-fn pairs() -> (Forest, Vec<usize>) {
-    let mut forest = Forest::new();
-    let mut rows = Vec::new();
-    for (prompt, sides) in
-        [([5, 6, 7], [vec![8, 9], vec![10]]), ([11, 12, 13], [vec![1, 2, 3], vec![4, 4]])]
-    {
-        let root = forest.add(None, &prompt);
-        for side in sides {
-            let leaf = forest.add(Some(root), &side);
-            rows.push(forest.last_row(leaf));
-        }
-    }
-    (forest, rows)
-}
-
-/// Σ sin(value · (n + 1)) and its gradient.
-fn loss_of(values: &[f32]) -> (f64, Vec<f32>) {
-    let weighted = |n: usize| f64::from(values[n]) * (n + 1) as f64;
-    let loss = (0..values.len()).map(|n| weighted(n).sin()).sum();
-    (loss, (0..values.len()).map(|n| (weighted(n).cos() * (n + 1) as f64) as f32).collect())
 }
 
 fn values(decoder: &Decoder, head: &ScalarHead) -> Vec<f32> {
@@ -80,25 +58,8 @@ fn gradients_through_head_taps_and_decoder_are_finite_differences() {
             decoder.embedding,
         ]);
         for id in checked {
-            let gradient = gradients.get(id).expect("trainable").host().to_vec();
-            let element = (0..gradient.len())
-                .max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs()))
-                .expect("elements");
-            let h = 2e-3f32;
-            let mut moved = |by: f32| {
-                decoder.parameters.get_mut(id).value.host_mut()[element] += by;
-                let loss = loss_of(&values(&decoder, &head)).0;
-                decoder.parameters.get_mut(id).value.host_mut()[element] -= by;
-                loss
-            };
-            let numeric = (moved(h) - moved(-h)) / f64::from(2.0 * h);
-            let exact = f64::from(gradient[element]);
-            let parameter = &decoder.parameters.get(id).name;
-            assert!(exact != 0.0, "{name} {parameter}: no gradient");
-            assert!(
-                (numeric - exact).abs() <= 2e-2 * exact.abs().max(0.05),
-                "{name} {parameter}: {exact} by the backward, {numeric} by differences"
-            );
+            let loss = |decoder: &Decoder| loss_of(&values(decoder, &head)).0;
+            check_parameter(&mut decoder, (id, &gradients), DIFFERENCES, &loss, name);
         }
     }
 }

@@ -8,9 +8,10 @@ use patarm_models::{
     Decoder, ErrorKind, Forest, ForwardOptions, Gradients, HeadInit, ParameterId, StepHead,
     StepHeadShape,
 };
-use support::{cpu, testdata};
+use support::{Differences, check_parameter, cpu, loss_of, testdata};
 
 const NORMAL: HeadInit = HeadInit::Normal { std: 0.5 };
+const DIFFERENCES: Differences = Differences { step: 1e-3, tolerance: 3e-2 };
 const ONE: StepHeadShape = StepHeadShape { layers: 1, outputs: 2 };
 const TWO: StepHeadShape = StepHeadShape { layers: 2, outputs: 2 };
 
@@ -29,14 +30,6 @@ fn steps() -> (Forest, Vec<usize>) {
         rows.push(forest.last_row(last));
     }
     (forest, rows)
-}
-
-fn loss_of(values: &[f32]) -> (f64, Vec<f32>) {
-    let weighted = |n: usize, value: f32| f64::from(value) * (n + 1) as f64;
-    let each = values.iter().enumerate();
-    let loss = each.clone().map(|(n, value)| weighted(n, *value).sin()).sum();
-    let gradient = each.map(|(n, value)| (weighted(n, *value).cos() * (n + 1) as f64) as f32);
-    (loss, gradient.collect())
 }
 
 fn loss(decoder: &Decoder, head: &StepHead) -> f64 {
@@ -63,35 +56,9 @@ fn gradients_through_one_and_two_layers_are_finite_differences() {
         assert_eq!(checked.len(), 2 * shape.layers, "each layer has a matrix and a bias");
         checked.extend([decoder.final_norm, decoder.blocks[0].q.weight]);
         for id in checked {
-            check_parameter(&mut decoder, &head, (id, &gradients));
+            check_parameter(&mut decoder, (id, &gradients), DIFFERENCES, &|d| loss(d, &head), "");
         }
     }
-}
-
-fn check_parameter(
-    decoder: &mut Decoder,
-    head: &StepHead,
-    (id, gradients): (ParameterId, &Gradients),
-) {
-    let gradient = gradients.get(id).expect("trainable").host().to_vec();
-    let largest =
-        (0..gradient.len()).max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs()));
-    let element = largest.expect("elements");
-    let h = 1e-3f32;
-    let mut moved = |by: f32| {
-        decoder.parameters.get_mut(id).value.host_mut()[element] += by;
-        let value = loss(decoder, head);
-        decoder.parameters.get_mut(id).value.host_mut()[element] -= by;
-        value
-    };
-    let numeric = (moved(h) - moved(-h)) / f64::from(2.0 * h);
-    let exact = f64::from(gradient[element]);
-    let parameter = &decoder.parameters.get(id).name;
-    assert!(exact != 0.0, "{parameter}: no gradient");
-    assert!(
-        (numeric - exact).abs() <= 3e-2 * exact.abs().max(0.05),
-        "{parameter}: {exact} by the backward, {numeric} by differences"
-    );
 }
 
 #[test]
