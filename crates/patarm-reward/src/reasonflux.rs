@@ -19,6 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pair_loss::log_sum_exp;
 
 /// Which step of the response a thinking step is compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,12 +112,7 @@ pub fn coherence(
     if config.denominator == Denominator::WithSuccessor {
         logits.push(own);
     }
-    own - log_sum_exp(&logits)
-}
-
-fn log_sum_exp(logits: &[f64]) -> f64 {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln()
+    own - log_sum_exp(logits.iter().copied())
 }
 
 /// r_step = Σ_k softmax(scores)_k · score_k; 0 for no score.
@@ -125,7 +121,7 @@ pub fn aggregate(scores: &[f64]) -> f64 {
     if scores.is_empty() {
         return 0.0;
     }
-    let total = log_sum_exp(scores);
+    let total = log_sum_exp(scores.iter().copied());
     scores.iter().map(|score| (score - total).exp() * score).sum()
 }
 

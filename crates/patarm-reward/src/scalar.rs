@@ -86,26 +86,56 @@ impl<H> HeadModel<'_, H> {
     }
 }
 
-/// An item of a batch with its place among all.
-pub(crate) type Placed<'i> = (usize, &'i EncodedItem);
-type Encode<'a> = dyn Fn(&Item) -> crate::Result<EncodedItem> + 'a;
-type ScoreBatch<'a, R> = dyn Fn(&[Placed<'_>]) -> Result<Vec<R>, patarm_models::Error> + 'a;
+/// Token ids that begin with a prompt others may share.
+pub(crate) trait Encoded {
+    /// The prompt's.
+    fn prompt(&self) -> &[u32];
 
-/// Scores items in batches; results stand in the order of the items, each failing alone.
+    /// Number of all of them.
+    fn num_tokens(&self) -> usize;
+}
+
+impl Encoded for EncodedItem {
+    fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    fn num_tokens(&self) -> usize {
+        self.len()
+    }
+}
+
+/// An item of a batch with its place among all.
+pub(crate) type Placed<'i, T = EncodedItem> = (usize, &'i T);
+type Encode<'a> = dyn Fn(&Item) -> crate::Result<EncodedItem> + 'a;
+type ScoreBatch<'a, R, T = EncodedItem> =
+    dyn Fn(&[Placed<'_, T>]) -> Result<Vec<R>, patarm_models::Error> + 'a;
+
+/// Encodes and scores items in batches; results stand in the order of the items, each
+/// failing alone.
 pub(crate) fn score_in_batches<R>(
     items: &[Item],
     encode: &Encode<'_>,
     scoring: &Scoring<'_>,
     score: &ScoreBatch<'_, R>,
 ) -> Vec<Result<R, ItemFault>> {
-    let observer = scoring.observer;
     let encoded = encode_all(items, encode, scoring.decoder.shape.max_positions);
+    score_encoded(&encoded, scoring, score)
+}
+
+/// Scores what is encoded in batches; a failure of the engine is a fault of its batch.
+pub(crate) fn score_encoded<R, T: Encoded>(
+    encoded: &[Result<T, ItemFault>],
+    scoring: &Scoring<'_>,
+    score: &ScoreBatch<'_, R, T>,
+) -> Vec<Result<R, ItemFault>> {
+    let observer = scoring.observer;
     let unread = ItemFault::Engine("interrupted before this item".to_owned());
     let mut results: Vec<Result<R, ItemFault>> =
         encoded.iter().map(|one| Err(one.as_ref().err().unwrap_or(&unread).clone())).collect();
-    observer.begin("scoring", items.len() as u64);
+    observer.begin("scoring", encoded.len() as u64);
     let mut done = 0;
-    for batch in batches(&encoded, scoring.batch_tokens) {
+    for batch in batches(encoded, scoring.batch_tokens) {
         if observer.is_interrupted() {
             break;
         }
@@ -169,24 +199,24 @@ pub(crate) fn encode_all(
 
 /// Batches of at most `budget` tokens (a longer item alone), items of one prompt side
 /// by side, each with its place among all.
-pub(crate) fn batches(
-    encoded: &[Result<EncodedItem, ItemFault>],
+pub(crate) fn batches<T: Encoded>(
+    encoded: &[Result<T, ItemFault>],
     budget: usize,
-) -> Vec<Vec<Placed<'_>>> {
+) -> Vec<Vec<Placed<'_, T>>> {
     let mut first_of: std::collections::HashMap<&[u32], usize> = std::collections::HashMap::new();
-    let mut order: Vec<(usize, usize, &EncodedItem)> = Vec::with_capacity(encoded.len());
+    let mut order: Vec<(usize, usize, &T)> = Vec::with_capacity(encoded.len());
     for (index, item) in encoded.iter().enumerate() {
         if let Ok(item) = item {
-            let first = *first_of.entry(item.prompt.as_slice()).or_insert(index);
+            let first = *first_of.entry(item.prompt()).or_insert(index);
             order.push((first, index, item));
         }
     }
     order.sort_by_key(|(first, index, _)| (*first, *index));
-    let mut batches: Vec<Vec<Placed<'_>>> = Vec::new();
+    let mut batches: Vec<Vec<Placed<'_, T>>> = Vec::new();
     let (mut tokens, mut prompt) = (0, None);
     for (first, index, item) in order {
-        let shared = prompt == Some(first);
-        let more = item.response.len() + if shared { 0 } else { item.prompt.len() };
+        let shared = if prompt == Some(first) { item.prompt().len() } else { 0 };
+        let more = item.num_tokens() - shared;
         match batches.last_mut() {
             Some(batch) if tokens + more <= budget => {
                 batch.push((index, item));
@@ -194,7 +224,7 @@ pub(crate) fn batches(
             }
             _ => {
                 batches.push(vec![(index, item)]);
-                tokens = item.len();
+                tokens = item.num_tokens();
             }
         }
         prompt = Some(first);

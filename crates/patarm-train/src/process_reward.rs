@@ -20,7 +20,7 @@ use patarm_reward::process::{
     EncodedSolution, ProcessRewardModel, SolutionNumbers, StepLossConfig, StepLossKind, StepReader,
     StepText, Trajectory, solution_loss, step_rows,
 };
-use patarm_reward::scalar::SCORING_TOKENS;
+use patarm_reward::scalar::Scoring;
 use patarm_text::LabelledSolution;
 use serde::{Deserialize, Serialize};
 
@@ -288,13 +288,10 @@ impl Objective for ProcessReward<'_> {
 
     fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel)) {
         act(&ProcessRewardModel {
-            decoder,
+            scoring: Scoring::new(decoder, &Silent, "trained"),
             reader: self.reader,
             text: self.text,
             config: &self.config,
-            batch_tokens: SCORING_TOKENS,
-            observer: &Silent,
-            name: "trained".into(),
         });
     }
 }

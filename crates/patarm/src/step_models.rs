@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use patarm_files::{ModelFiles, RewardConfig, RewardFamily, StepConfig, open_model};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily, StepConfig};
 use patarm_models::{Decoder, HeadInit, StepHead, StepHeadShape, checkpoint};
 use patarm_reward::observer::Observer;
 use patarm_reward::process::{ProcessRewardModel, StepReader, StepText};
-use patarm_reward::scalar::SCORING_TOKENS;
+use patarm_reward::scalar::Scoring;
 use patarm_text::tokenizer::Tokenizer;
 
 use crate::cli::{Global, JudgeOptions};
 use crate::exit::{Code, failure};
-use crate::resolve::{self, Located};
+use crate::resolve::Located;
+use crate::reward_base;
 use crate::reward_models::UseRewardModel;
 
 /// Opens a located process reward model and hands it to `act`.
@@ -29,13 +30,10 @@ pub(crate) fn with_step_model(
     let (_, decoder, head) = load((located, config), steps, global)?;
     let reader = reader(steps, head, &text)?;
     act(&ProcessRewardModel {
-        decoder: &decoder,
+        scoring: Scoring::new(&decoder, observer.as_ref(), options.model.clone()),
         reader,
         text: &text,
         config,
-        batch_tokens: SCORING_TOKENS,
-        observer: observer.as_ref(),
-        name: options.model.clone(),
     })
 }
 
@@ -66,12 +64,7 @@ pub(crate) fn load(
     steps: &StepConfig,
     global: &Global,
 ) -> anyhow::Result<(ModelFiles, Decoder, Option<StepHead>)> {
-    let files = open_model(&located.base)?;
-    let backend = resolve::backend(global);
-    let mut decoder = match config.family.keeps_output() {
-        true => Decoder::from_files(backend, &files)?,
-        false => Decoder::body_from_files(backend, &files)?,
-    };
+    let (files, mut decoder) = reward_base::open(located, &config.family, global)?;
     let head = match (head_shape(steps), &located.adapter) {
         (None, _) => None,
         (Some(shape), None) => Some(StepHead::load(&mut decoder, &files, &config.head, shape)?),

@@ -3,6 +3,8 @@
 use patarm_models::kernels::random;
 use serde::{Deserialize, Serialize};
 
+use crate::pair_loss::log_sum_exp;
+
 /// Stream of the draws of noise.
 const NOISE_STREAM: u64 = 0x4015e;
 
@@ -95,12 +97,4 @@ pub fn nce_plus(energies: &[f64], log_noise: &[f64], regularisation: f64) -> Nce
     }
     let loss = total - (energies[0] - log_noise[0]) + regularisation * squares / count;
     NceTerm { loss, d_energies }
-}
-
-fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
-    if largest == f64::NEG_INFINITY {
-        return largest;
-    }
-    largest + values.map(|value| (value - largest).exp()).sum::<f64>().ln()
 }

@@ -1,38 +1,24 @@
 //! A process reward model on a decoder.
 
-use std::collections::HashMap;
-
 use patarm_models::files::RewardConfig;
-use patarm_models::{Decoder, Forest, SegmentId, TreeBuilder};
+use patarm_models::{Forest, SegmentId, TreeBuilder};
 use patarm_text::{Item, Solution};
 
 use super::{EncodedSolution, StepReader, StepText, trajectory_score};
 use crate::model::{ItemFault, Reward, RewardModel, StepScores};
-use crate::observer::Observer;
-use crate::scalar::normalised;
+use crate::scalar::{Encoded, Placed, Scoring, normalised, score_encoded};
 
 /// A decoder that gives every step a number.
+#[derive(Debug)]
 pub struct ProcessRewardModel<'a> {
-    /// The decoder.
-    pub decoder: &'a Decoder,
-    /// What is read off it.
+    /// Decoder and batches; solutions are never split.
+    pub scoring: Scoring<'a>,
+    /// What is read off the decoder.
     pub reader: StepReader,
     /// Its texts.
     pub text: &'a StepText,
     /// Mean and deviation of its rewards, where known.
     pub config: &'a RewardConfig,
-    /// Tokens of one forward; solutions are never split.
-    pub batch_tokens: usize,
-    /// Who watches.
-    pub observer: &'a dyn Observer,
-    /// Name for reports.
-    pub name: String,
-}
-
-impl std::fmt::Debug for ProcessRewardModel<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProcessRewardModel").field("name", &self.name).finish_non_exhaustive()
-    }
 }
 
 /// The scores of a solution.
@@ -88,43 +74,36 @@ pub enum Trajectory {
     Skip,
 }
 
+impl Encoded for EncodedSolution {
+    fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    fn num_tokens(&self) -> usize {
+        self.len()
+    }
+}
+
 impl ProcessRewardModel<'_> {
-    /// Scores of encoded solutions; a failure of the engine is a fault of its batch.
+    /// Scores of encoded solutions.
     fn scores(
         &self,
         encoded: &[Result<EncodedSolution, ItemFault>],
     ) -> Vec<Result<Scores, ItemFault>> {
-        let unread = ItemFault::Engine("interrupted before this item".to_owned());
-        let mut results: Vec<Result<Scores, ItemFault>> =
-            encoded.iter().map(|one| Err(one.as_ref().err().unwrap_or(&unread).clone())).collect();
-        self.observer.begin("scoring", encoded.len() as u64);
-        let mut done = 0;
-        for batch in batches(encoded, self.batch_tokens) {
-            if self.observer.is_interrupted() {
-                break;
-            }
-            done += batch.len() as u64;
-            let scored = self.batch(&batch);
-            for (place, (index, _)) in batch.iter().enumerate() {
-                results[*index] = match &scored {
-                    Ok(scores) => Ok(scores[place].clone()),
-                    Err(error) => Err(ItemFault::Engine(error.to_string())),
-                };
-            }
-            self.observer.advance(done, "");
-        }
-        self.observer.end();
-        results
+        score_encoded(encoded, &self.scoring, &|batch| self.batch(batch))
     }
 
-    fn batch(&self, batch: &[Placed<'_>]) -> Result<Vec<Scores>, patarm_models::Error> {
+    fn batch(
+        &self,
+        batch: &[Placed<'_, EncodedSolution>],
+    ) -> Result<Vec<Scores>, patarm_models::Error> {
         let trajectory = match self.text.config().trajectory_weight == 0.0 {
             true => Trajectory::Skip,
             false => Trajectory::Read,
         };
         let (forest, rows) = step_rows(batch.iter().map(|(_, solution)| *solution), trajectory);
-        let (hidden, _) = self.decoder.infer(&forest, &[])?;
-        let numbers = self.reader.read(self.decoder, &hidden, &rows.rows.concat());
+        let (hidden, _) = self.scoring.decoder.infer(&forest, &[])?;
+        let numbers = self.reader.read(self.scoring.decoder, &hidden, &rows.rows.concat());
         let link = self.reader.link();
         let mut rest = numbers.u.iter().map(|u| link.score(*u));
         let of_solution = |rows: &Vec<usize>| {
@@ -136,7 +115,7 @@ impl ProcessRewardModel<'_> {
     }
 
     fn encode(&self, solution: &Solution) -> Result<EncodedSolution, ItemFault> {
-        let limit = self.decoder.shape.max_positions;
+        let limit = self.scoring.decoder.shape.max_positions;
         let encoded = self.text.encode(solution);
         match encoded.map_err(|error| ItemFault::Engine(error.to_string()))? {
             encoded if encoded.len() > limit => {
@@ -183,41 +162,6 @@ impl RewardModel for ProcessRewardModel<'_> {
     }
 
     fn name(&self) -> String {
-        self.name.clone()
+        self.scoring.name.clone()
     }
-}
-
-/// A solution of a batch with its place among all.
-type Placed<'s> = (usize, &'s EncodedSolution);
-
-/// Batches of at most `budget` tokens (a longer solution alone), solutions of one prompt
-/// side by side.
-fn batches(encoded: &[Result<EncodedSolution, ItemFault>], budget: usize) -> Vec<Vec<Placed<'_>>> {
-    let mut first_of: HashMap<&[u32], usize> = HashMap::new();
-    let mut order: Vec<(usize, usize, &EncodedSolution)> = Vec::with_capacity(encoded.len());
-    for (index, solution) in encoded.iter().enumerate() {
-        if let Ok(solution) = solution {
-            let first = *first_of.entry(solution.prompt.as_slice()).or_insert(index);
-            order.push((first, index, solution));
-        }
-    }
-    order.sort_by_key(|(first, index, _)| (*first, *index));
-    let mut batches: Vec<Vec<Placed<'_>>> = Vec::new();
-    let (mut tokens, mut prompt) = (0, None);
-    for (first, index, solution) in order {
-        let shared = if prompt == Some(first) { solution.prompt.len() } else { 0 };
-        let more = solution.len() - shared;
-        match batches.last_mut() {
-            Some(batch) if tokens + more <= budget => {
-                batch.push((index, solution));
-                tokens += more;
-            }
-            _ => {
-                batches.push(vec![(index, solution)]);
-                tokens = solution.len();
-            }
-        }
-        prompt = Some(first);
-    }
-    batches
 }

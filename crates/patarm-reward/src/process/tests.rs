@@ -14,6 +14,7 @@ use patarm_text::{Conversation, Item, Solution};
 use super::*;
 use crate::model::{ItemFault, RewardModel};
 use crate::observer::Silent;
+use crate::scalar::Scoring;
 
 fn numbers<T>(steps: &[T], trajectory: Option<f64>) -> SolutionNumbers<'_, T> {
     SolutionNumbers { steps, trajectory }
@@ -113,13 +114,10 @@ fn with_model(config: StepConfig, batch_tokens: usize, act: &dyn Fn(&ProcessRewa
     let reader = StepReader::of(&config.readout, head, text.tokens()).expect("a reader");
     let reward = RewardConfig::new(RewardFamily::Step(config));
     act(&ProcessRewardModel {
-        decoder: &decoder,
+        scoring: Scoring { batch_tokens, ..Scoring::new(&decoder, &Silent, "tiny") },
         reader,
         text: &text,
         config: &reward,
-        batch_tokens,
-        observer: &Silent,
-        name: "tiny".into(),
     });
 }
 
