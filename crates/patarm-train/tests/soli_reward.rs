@@ -7,8 +7,7 @@ use std::sync::Arc;
 use patarm_models::files::{ModelConfig, RewardConfig};
 use patarm_models::kernels::{Cpu, random};
 use patarm_models::reward_checkpoint::fresh_scalar_head;
-use patarm_models::{AdamWConfig, Decoder, DecoderShape, HeadInit};
-use patarm_reward::observer::Silent;
+use patarm_models::{Decoder, DecoderShape, HeadInit};
 use patarm_reward::pass_fail::PassFail;
 use patarm_reward::scalar::ScalarText;
 use patarm_reward::win_tie::{Outcome, WinTieConfig};
@@ -16,14 +15,11 @@ use patarm_text::dataset::LabelledItem;
 use patarm_text::pass_fail::{PairUp, pair_up};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Conversation, Item, Preference};
-use patarm_train::Recipe;
-use patarm_train::discriminative::{self, Objective, Schedule};
-use patarm_train::run_directory::{Resume, RunDirectory};
+use patarm_train::discriminative::{Objective, Schedule};
 use patarm_train::soli_reward::{
     HeadKind, LabelledResponses, SoliReward, SoliRewardConfig, win_tie_pairs,
 };
-use patarm_train::trainer::{Trainer, TrainerContext};
-use support::testdata;
+use support::{fit_objective, testdata};
 
 /// Twelve words, one of which, somewhere in the middle, decides.
 fn labelled(count: usize, seed: u64) -> Vec<LabelledItem> {
@@ -75,28 +71,11 @@ fn fit(head: HeadKind, steps: u64) -> (PassFail, Vec<serde_json::Value>) {
         held_out: &held_out,
         config: reward,
     };
-    let recipe =
-        "version = 1\nmodel = \"tiny\"\n[data]\ntrain = \"planted\"\n[checkpoint]\nevery = 0\n";
-    let recipe = Recipe::parse(recipe, &[]).expect("valid");
-    let folder = tempfile::tempdir().expect("folder");
-    let run = RunDirectory::open(folder.path(), &recipe, Resume::No, || 0.0).expect("run");
-    let context = TrainerContext {
-        recipe: &recipe,
-        config: &config,
-        base: "tiny",
-        text: &(),
-        observer: &Silent,
-        evaluator: None,
-        companions: &|_| Ok(()),
-    };
-    let mut trainer = Trainer::new(context, decoder, run, objective.phase());
     let schedule = Schedule { steps: Some(steps), batch: 16, ..Schedule::default() };
-    let optimizer = AdamWConfig { learning_rate: 5e-3, ..AdamWConfig::default() };
-    discriminative::train(&mut trainer, (&schedule, &optimizer), &objective).expect("trains");
+    let (decoder, metrics) = fit_objective(&objective, (&config, decoder), (schedule, 5e-3));
     let mut found = None;
-    objective.with_model(&trainer.decoder, &mut |model| found = held_out.measure(model));
-    let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).expect("metrics");
-    let rows = text.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    objective.with_model(&decoder, &mut |model| found = held_out.measure(model));
+    let rows = metrics.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
     (found.expect("measured"), rows)
 }
 
