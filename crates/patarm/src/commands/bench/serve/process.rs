@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::commands::bench::process::{bytes_of, fields_after_name};
+
 /// How often memory is looked at during a load.
 const MEMORY_SAMPLES: usize = 20;
 /// Fewer samples than this say nothing about growth.
@@ -80,16 +82,14 @@ impl ServerProcess {
 /// User and system time: the 14th and 15th field, counted behind the name, which may
 /// hold anything.
 fn cpu_s(stat: &str) -> Option<f64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
+    let mut fields = fields_after_name(stat)?.skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS_PER_S)
 }
 
 fn resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
+    bytes_of(&status, "VmRSS:")
 }
 
 /// What is wrong with the memory of a load: its last quarter must not need more than the
