@@ -19,6 +19,7 @@ mod output;
 mod pull;
 mod quickstart;
 mod resolve;
+mod reward_base;
 mod reward_models;
 mod reward_training;
 mod stages;

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_files::{ModelFiles, RewardConfig, RewardFamily, Segmentation, open_model};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily, Segmentation};
 use patarm_models::{Decoder, HeadInit, LinearHead, ScalarHead, checkpoint, reward_checkpoint};
 use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Observer;
@@ -22,6 +22,7 @@ use crate::energy;
 use crate::exit::{Code, failure};
 use crate::judging::with_pointwise;
 use crate::resolve::{self, Located};
+use crate::reward_base;
 use crate::step_models;
 
 /// What to do with a reward model once it is there.
@@ -152,17 +153,14 @@ pub(crate) fn load_weights(
         let (files, decoder, _) = step_models::load((located, config), steps, global)?;
         return Ok((files, decoder, AnyHead::None));
     }
-    let files = open_model(&located.base)?;
-    let backend = resolve::backend(global);
+    let (files, mut decoder) = reward_base::open(located, &config.family, global)?;
     let adapter = located.adapter.as_deref();
     if config.family.keeps_output() {
-        let mut decoder = Decoder::from_files(backend, &files)?;
         if let Some(adapter) = adapter {
             checkpoint::load_adapter(adapter, &mut decoder)?;
         }
         return Ok((files, decoder, AnyHead::None));
     }
-    let mut decoder = Decoder::body_from_files(backend, &files)?;
     let head = match adapter {
         // The adapter brings the head; loading it fails where it does not.
         Some(adapter) => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use patarm_eval::pairs::{Evaluated, PairsEvaluator, evaluate_pairs};
 use patarm_eval::store;
-use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily, open_model};
-use patarm_models::{AdamWConfig, Decoder, HeadInit, checkpoint};
+use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily};
+use patarm_models::{AdamWConfig, Decoder, HeadInit};
 use patarm_reward::model::Evaluator;
 use patarm_reward::observer::Observer;
 use patarm_reward::ordinal::OrdinalText;
@@ -17,12 +17,12 @@ use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Item};
 use patarm_train::Recipe;
 use patarm_train::bradley_terry::{BradleyTerry, BradleyTerryConfig};
-use patarm_train::discriminative::{self, Objective, Schedule};
+use patarm_train::discriminative::{Objective, Schedule};
 use patarm_train::lengths::{LengthReport, fit_lengths};
 use patarm_train::oprm::{Oprm, OprmConfig, ordinal_pairs, read_quality_labels};
 use patarm_train::q_rm::{QRm, QRmConfig};
 use patarm_train::reward_pairs::EncodedRewardPair;
-use patarm_train::run_directory::{Resume, RunDirectory, RunState};
+use patarm_train::run_directory::{Resume, RunDirectory};
 use patarm_train::soli_reward::{LabelledResponses, SoliReward, SoliRewardConfig, win_tie_pairs};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
@@ -31,7 +31,7 @@ use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::reward_models::AnyHead;
 use crate::training::{pairs_options, run_info, unix_seconds};
-use crate::{output, reward_models};
+use crate::{output, reward_base, reward_models};
 
 /// The recipe's table.
 #[derive(Clone, Copy)]
@@ -153,22 +153,12 @@ pub(crate) fn prepare(
     global: &Global,
 ) -> anyhow::Result<Prepared> {
     let located = resolve::locate(&recipe.model)?;
-    if recipe.parameters.lora.is_some() && located.adapter.is_some() {
-        let message = format!(
-            "{} is an adapter, and a new one needs a whole model below it; merge it first (patarm model merge)",
-            recipe.model
-        );
-        return Err(failure(Code::Model, message));
-    }
+    reward_base::check_adapter(&recipe, &located)?;
     let (files, mut decoder, head, reward) = body(&located, &recipe, global)?;
     let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
     let (train, lengths) = fit_lengths(train, &tokenizer, &recipe.data)?;
     let (held_out, _) = fit_lengths(held_out, &tokenizer, &recipe.data)?;
-    if let Some(lora) = &recipe.parameters.lora {
-        decoder.attach_adapter(lora, recipe.seed)?;
-    } else if let Some(layer) = recipe.parameters.freeze_below {
-        decoder.freeze_below(layer);
-    }
+    reward_base::apply_parameters(&mut decoder, &recipe)?;
     let folder = folder.to_path_buf();
     let labelled = match &recipe.soli_reward {
         Some(_) => LabelledResponses::of(&held_out[..recipe.evaluation.pairs.min(held_out.len())]),
@@ -198,16 +188,7 @@ fn body(located: &Located, recipe: &Recipe, global: &Global) -> anyhow::Result<B
         decoder.merge_adapter();
         return Ok((files, decoder, head, RewardConfig { mean: None, std: None, ..reward }));
     }
-    let files = open_model(&located.base)?;
-    let backend = resolve::backend(global);
-    let mut decoder = match family.keeps_output() {
-        true => Decoder::from_files(backend, &files)?,
-        false => Decoder::body_from_files(backend, &files)?,
-    };
-    if let Some(adapter) = &located.adapter {
-        checkpoint::load_adapter(adapter, &mut decoder)?;
-        decoder.merge_adapter();
-    }
+    let (files, mut decoder) = reward_base::open_writer(located, &family, global)?;
     let reward = RewardConfig::new(family);
     let head = match reward.family.keeps_output() {
         true => AnyHead::None,
@@ -361,15 +342,8 @@ pub(crate) fn run(
             return Err(failure(Code::Bug, "a run trains one model"));
         };
         let mut trainer = Trainer::new(context, decoder, run, objective.phase());
-        trainer.reward = Some(data.reward.clone());
-        if resume == Resume::Yes {
-            trainer.resume()?;
-        }
-        let outcome = discriminative::train(&mut trainer, table.schedule(), objective);
-        info.state = if outcome.is_ok() { RunState::Finished } else { RunState::Interrupted };
-        trainer.run.write_info(&info)?;
-        outcome?;
-        trainer.save_weights("final")?;
+        let start = (data.reward.clone(), resume);
+        reward_base::train(&mut trainer, start, table.schedule(), objective, &mut info)?;
         evaluated = evaluate(objective, &trainer.decoder, &held_out, (recipe, out))?;
         Ok(())
     })?;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use patarm_eval::steps::evaluator::{StepEvaluator, StepResult, evaluate_steps};
-use patarm_files::{ModelFiles, RewardConfig, RewardFamily, open_model};
-use patarm_models::{Decoder, StepHead, checkpoint};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily};
+use patarm_models::{Decoder, StepHead};
 use patarm_reward::model::Evaluator;
 use patarm_reward::observer::Observer;
 use patarm_reward::process::StepText;
@@ -15,16 +15,14 @@ use patarm_text::tokenizer::Tokenizer;
 use patarm_train::Recipe;
 use patarm_train::discriminative;
 use patarm_train::process_reward::{ProcessReward, ProcessRewardConfig, StepLimits, TrainingSteps};
-use patarm_train::run_directory::{
-    Phase, RUN_VERSION, Resume, RunDirectory, RunInfo, RunState, write_json,
-};
+use patarm_train::run_directory::{Phase, Resume, RunDirectory, write_json};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
 use crate::cli::Global;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
-use crate::training::unix_seconds;
-use crate::{datasets, output, pull, reward_models, step_models};
+use crate::training::{UsedData, described_run, unix_seconds};
+use crate::{datasets, output, pull, reward_base, reward_models, step_models};
 
 /// The split does not follow the run's seed, so that seeds are measured on the same
 /// solutions.
@@ -85,13 +83,7 @@ fn table(recipe: &Recipe) -> anyhow::Result<&ProcessRewardConfig> {
 /// Reads the data, loads the model and applies what the recipe says about parameters.
 pub(crate) fn prepare(recipe: Recipe, folder: &Path, global: &Global) -> anyhow::Result<Prepared> {
     let located = resolve::locate(&recipe.model)?;
-    if recipe.parameters.lora.is_some() && located.adapter.is_some() {
-        let message = format!(
-            "{} is an adapter, and a new one needs a whole model below it; merge it first (patarm model merge)",
-            recipe.model
-        );
-        return Err(failure(Code::Model, message));
-    }
+    reward_base::check_adapter(&recipe, &located)?;
     let (files, mut decoder, head, reward) = body(&located, &recipe, global)?;
     let RewardFamily::Step(layout) = &reward.family else {
         return Err(failure(Code::Bug, "the layout of a process reward model is lost"));
@@ -105,11 +97,7 @@ pub(crate) fn prepare(recipe: Recipe, folder: &Path, global: &Global) -> anyhow:
         overlong: recipe.data.overlong,
     };
     let train = TrainingSteps::new(&labelled, &text, (&table(&recipe)?.loss, limits))?;
-    if let Some(lora) = &recipe.parameters.lora {
-        decoder.attach_adapter(lora, recipe.seed)?;
-    } else if let Some(layer) = recipe.parameters.freeze_below {
-        decoder.freeze_below(layer);
-    }
+    reward_base::apply_parameters(&mut decoder, &recipe)?;
     let rows: Vec<_> = labelled.iter().map(LabelledSolution::to_json).collect();
     let data_sha256 = pull::sha256_of_bytes(&serde_json::to_vec(&rows)?);
     Ok(Prepared {
@@ -145,17 +133,8 @@ fn body(located: &Located, recipe: &Recipe, global: &Global) -> anyhow::Result<B
         decoder.merge_adapter();
         return Ok((files, decoder, head, RewardConfig { mean: None, std: None, ..reward }));
     }
-    let files = open_model(&located.base)?;
     let reward = RewardConfig::new(RewardFamily::Step(config.layout.clone()));
-    let backend = resolve::backend(global);
-    let mut decoder = match reward.family.keeps_output() {
-        true => Decoder::from_files(backend, &files)?,
-        false => Decoder::body_from_files(backend, &files)?,
-    };
-    if let Some(adapter) = &located.adapter {
-        checkpoint::load_adapter(adapter, &mut decoder)?;
-        decoder.merge_adapter();
-    }
+    let (files, mut decoder) = reward_base::open_writer(located, &reward.family, global)?;
     let place = (config.head, recipe.seed);
     let head = step_models::head_shape(&config.layout)
         .map(|shape| StepHead::attach(&mut decoder, &reward.head, shape, place));
@@ -231,7 +210,13 @@ pub(crate) fn run(
     (out, resume): (&Path, Resume),
     observer: &dyn Observer,
 ) -> anyhow::Result<Option<StepResult>> {
-    let mut info = info(&prepared);
+    let used = UsedData {
+        sha256: prepared.data_sha256.clone(),
+        num_train: prepared.train.solutions.len(),
+        num_held_out: prepared.held_out.len(),
+    };
+    let described = ("process reward", prepared.decoder.backend.as_ref());
+    let mut info = described_run(&prepared.recipe, &prepared.located, described, used);
     let Prepared {
         recipe,
         located,
@@ -270,16 +255,8 @@ pub(crate) fn run(
         config: reward.clone(),
     };
     let mut trainer = Trainer::new(context, decoder, run, Phase::ProcessReward);
-    trainer.reward = Some(reward);
-    if resume == Resume::Yes {
-        trainer.resume()?;
-    }
     let schedule = (&config.schedule, &config.optimizer);
-    let outcome = discriminative::train(&mut trainer, schedule, &objective);
-    info.state = if outcome.is_ok() { RunState::Finished } else { RunState::Interrupted };
-    trainer.run.write_info(&info)?;
-    outcome?;
-    trainer.save_weights("final")?;
+    reward_base::train(&mut trainer, (reward, resume), schedule, &objective, &mut info)?;
     evaluate((&objective, &trainer.decoder), &held_out, (&recipe, out))
 }
 
@@ -306,21 +283,4 @@ fn evaluate(
         write_json(&out.join(RESULT_FILE), result)?;
     }
     Ok(result)
-}
-
-fn info(prepared: &Prepared) -> RunInfo {
-    let backend = prepared.decoder.backend.as_ref();
-    RunInfo {
-        version: RUN_VERSION,
-        program: format!("patarm {}", env!("CARGO_PKG_VERSION")),
-        method: "process reward".into(),
-        seed: prepared.recipe.seed,
-        model_sha256: prepared.located.sha256.clone(),
-        data_sha256: prepared.data_sha256.clone(),
-        device: backend.name(),
-        precision: backend.precision().name().into(),
-        num_pairs: prepared.train.solutions.len(),
-        num_held_out: prepared.held_out.len(),
-        state: RunState::Running,
-    }
 }
