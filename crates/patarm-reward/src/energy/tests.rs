@@ -230,7 +230,6 @@ fn check_toy(s: f64) {
 }
 
 #[test]
-#[ignore = "a minute each; two of the four run always"]
 fn a_toy_of_deviation_a_quarter_has_its_mean_and_smoothed_variance() {
     check_toy(0.25);
 }
@@ -241,7 +240,6 @@ fn a_toy_of_deviation_one_half_has_its_mean_and_smoothed_variance() {
 }
 
 #[test]
-#[ignore = "a minute each; two of the four run always"]
 fn a_toy_of_deviation_one_has_its_mean_and_smoothed_variance() {
     check_toy(1.0);
 }
