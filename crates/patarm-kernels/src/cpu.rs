@@ -90,17 +90,14 @@ impl Cpu {
         }
     }
 
-    /// The weight `[rows, columns]` in a buffer, with its panels where products
-    /// with it are in bfloat16.
+    /// The weight `[rows, columns]` in a buffer.
     fn weight<'a>(&self, weight: &'a Buffer, rows: usize, columns: usize) -> Weight<'a> {
-        let values = weight.host();
-        let panels =
-            weight.weight().filter(|_| self.precision == Precision::Bf16).map(|prepared| {
-                let same = (prepared.rows, prepared.columns) == (rows, columns);
-                assert!(same, "a weight keeps the shape it was prepared with");
-                prepared.panels.get_or_init(|| bf16::pack_weight(self, values, columns))
-            });
-        Weight { values, panels }
+        let prepared = weight.weight();
+        if let Some(prepared) = prepared {
+            let same = (prepared.rows, prepared.columns) == (rows, columns);
+            assert!(same, "a weight keeps the shape it was prepared with");
+        }
+        Weight { values: weight.host(), precision: self.precision_with(weight), prepared }
     }
 }
 

@@ -5,7 +5,8 @@
 //! and are avoided for forward values: the length of a block (products are cut
 //! into blocks of at most [`INNER_BLOCK`] here, by the inner width alone), the
 //! special kernels for one row or column, and the one for very small results
-//! (both avoided by adding rows of zeros).
+//! (both avoided by adding rows of zeros). Few rows of a prepared weight are
+//! multiplied by our own kernel, which keeps that order.
 #![expect(unsafe_code, reason = "the library's entry point takes pointers")]
 
 use std::ops::Range;
@@ -13,17 +14,19 @@ use std::ops::Range;
 use gemm_common::Parallelism;
 
 use super::bf16::{self, Right, Source};
-use super::simd::{Kernel, LANES, Simd};
+use super::simd::{Isa, Kernel, LANES, Simd};
 use super::threads::Threads;
 use super::{Cpu, Precision};
 use crate::backend::{LinearShape, Update};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, PreparedWeight};
 
 /// Longest stretch of the inner dimension given to the library at once; it sums
 /// stretches up to this length in one go on every processor.
 const INNER_BLOCK: usize = 512;
 /// Results of up to this many elements use other kernels in the library.
 const SMALL_RESULT: usize = 256;
+/// Thin inputs are weighted sums of columns.
+const THIN_INPUT: usize = 2;
 /// Narrow outputs are computed as dot products.
 const NARROW_OUTPUT: usize = 4;
 /// Up to this many rows, rows and columns exchange roles.
@@ -32,6 +35,11 @@ const FEW_TOKENS: usize = 128;
 const PARALLEL_WORK: usize = 1 << 20;
 /// Rows of one piece of work in the paths without the library.
 const ROWS: usize = 32;
+
+/// Length of the stretches that an inner dimension is cut into.
+pub(crate) fn inner_block(input: usize) -> usize {
+    input.div_ceil(input.div_ceil(INNER_BLOCK).max(1)).max(1)
+}
 
 /// A matrix that is a view of a slice.
 #[derive(Clone, Copy)]
@@ -92,6 +100,7 @@ impl Product<'_> {
         let right = self.right.transposed().source();
         let product = bf16::Product {
             size: self.size,
+            precision: Precision::Bf16,
             left: self.left.source(),
             right: Right::Values(right),
             scale: self.scale,
@@ -157,16 +166,29 @@ impl Product<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Weight<'a> {
     pub(crate) values: &'a [f32],
-    /// Its packed form, where products with it are in bfloat16.
-    pub(crate) panels: Option<&'a Buffer>,
+    pub(crate) precision: Precision,
+    /// Where its packed form is kept, if it was prepared.
+    pub(crate) prepared: Option<&'a PreparedWeight>,
 }
 
-impl Weight<'_> {
-    pub(crate) fn precision(&self) -> Precision {
-        match self.panels {
-            Some(_) => Precision::Bf16,
-            None => Precision::F32,
-        }
+impl<'a> Weight<'a> {
+    /// Where the packed form is kept, if products with that many rows use it. In
+    /// single precision those are products with few rows, which spend more on the
+    /// library's copies than on the product; and none without vector instructions,
+    /// whose multiply-adds round twice where the library's round once.
+    pub(crate) fn packed_for(&self, cpu: &Cpu, shape: LinearShape) -> Option<&'a PreparedWeight> {
+        let LinearShape { tokens, input, output } = shape;
+        let single = tokens <= FEW_TOKENS
+            && input > THIN_INPUT
+            && output > NARROW_OUTPUT
+            && !matches!(cpu.isa, Isa::Portable);
+        self.prepared.filter(|_| self.precision == Precision::Bf16 || single)
+    }
+
+    /// The packed form.
+    fn panels(&self, cpu: &Cpu, prepared: &'a PreparedWeight) -> &'a Buffer {
+        let pack = || bf16::pack_weight(cpu, self.values, prepared.columns);
+        prepared.panels.get_or_init(pack)
     }
 }
 
@@ -187,10 +209,9 @@ impl LinearMap<'_> {
             return;
         }
         let out = &mut out[..tokens * output];
-        if let Some(panels) = self.weight.panels {
-            let whole = 0..output;
-            self.columns(cpu, (panels, whole), out, update);
-        } else if input <= 2 {
+        if let Some(prepared) = self.weight.packed_for(cpu, self.shape) {
+            self.columns(cpu, (prepared, 0..output), out, update);
+        } else if input <= THIN_INPUT {
             self.thin(cpu, out, update);
         } else if output <= NARROW_OUTPUT {
             self.narrow(cpu, out, update);
@@ -203,19 +224,23 @@ impl LinearMap<'_> {
         }
     }
 
-    /// The outputs of some rows of the packed weight.
+    /// The outputs of some rows of a weight that is packed once; `self.shape` is that
+    /// of this part.
     pub(crate) fn columns(
         self,
         cpu: &Cpu,
-        (panels, columns): (&Buffer, Range<usize>),
+        (prepared, columns): (&PreparedWeight, Range<usize>),
         out: &mut [f32],
         update: Update,
     ) {
-        let LinearShape { tokens, input, .. } = self.shape;
+        let panels = self.weight.panels(cpu, prepared);
+        let first = (columns.start, self.shape.input);
+        let LinearShape { tokens, input, output } = self.shape;
         let product = bf16::Product {
-            size: [tokens, columns.len(), input],
+            size: [tokens, output, input],
+            precision: self.weight.precision,
             left: Source::Across { data: self.x, stride: input },
-            right: Right::Panels(bf16::panels_from(panels, columns.start, input)),
+            right: Right::Panels(bf16::panels_from(panels, self.weight.precision, first)),
             scale: self.scale,
             update,
         };
@@ -251,7 +276,7 @@ impl LinearMap<'_> {
         update: Update,
     ) {
         let input = self.shape.input;
-        let block = input.div_ceil(input.div_ceil(INNER_BLOCK));
+        let block = inner_block(input);
         for start in (0..input).step_by(block) {
             let product = Product {
                 size: [left.1, right.1, block.min(input - start)],

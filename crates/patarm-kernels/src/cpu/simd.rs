@@ -26,6 +26,8 @@ pub(crate) enum Half {
 pub(crate) trait Simd: Copy + Send + Sync {
     /// Sixteen lanes in registers.
     type V: Copy;
+    /// Whether a dozen of them fit beside each other.
+    const MANY_REGISTERS: bool = false;
 
     fn splat(self, value: f32) -> Self::V;
     fn load(self, from: &Lanes) -> Self::V;

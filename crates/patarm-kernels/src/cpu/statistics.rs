@@ -148,13 +148,17 @@ impl<'a> Operands<'a> {
         let dim = self.shape.dim;
         let map = LinearMap {
             x: self.hidden_rows(rows),
-            weight: Weight { values: self.weight_rows(columns), panels: None },
+            weight: self.weight,
             shape: LinearShape { tokens: rows.len(), input: dim, output: columns.len() },
             scale: 1.0,
         };
-        match self.weight.panels {
-            Some(panels) => map.columns(cpu, (panels, columns.clone()), out, Update::Set),
-            None => map.compute(cpu, out, Update::Set),
+        match self.weight.packed_for(cpu, map.shape) {
+            Some(prepared) => map.columns(cpu, (prepared, columns.clone()), out, Update::Set),
+            None => {
+                let values = self.weight_rows(columns);
+                let weight = Weight { values, prepared: None, ..self.weight };
+                LinearMap { weight, ..map }.compute(cpu, out, Update::Set);
+            }
         }
     }
 
@@ -237,7 +241,7 @@ pub(crate) fn backward(
     mut d_weight: Option<&mut [f32]>,
 ) {
     let dim = operands.shape.dim;
-    let precision = operands.weight.precision();
+    let precision = operands.weight.precision;
     let mut logits = cpu.memory.take(operands.buffer_len());
     for rows in operands.chunks() {
         for columns in tiles(operands.shape.vocab) {

@@ -30,6 +30,8 @@ pub(super) struct PanelProduct<'a> {
     /// Rows of the tiles, the first row and the first column of the result.
     pub(super) rows: usize,
     pub(super) first: (usize, usize),
+    /// Vectors of one block of the inner dimension; a block is summed by itself.
+    pub(super) block: usize,
 }
 
 impl Kernel for PanelProduct<'_> {
@@ -77,31 +79,48 @@ impl PanelProduct<'_> {
     ) {
         let panel = self.panel.lanes.as_chunks::<PANEL_VECTORS>().0;
         match (self.tiles.form, self.panel.form) {
-            (Form::Wide, Form::Wide) => {
-                self.write(simd, row, wide::<S, R>(simd, tile, panel, half))
-            }
             (Form::Wide, Form::Paired) => {
                 self.write(simd, row, widening::<S, R>(simd, tile, panel, half));
             }
+            (Form::Wide, _) => self.write(simd, row, wide::<S, R>(simd, tile, panel, half)),
             (Form::Paired, _) => self.write(simd, row, pairs::<S, R>(simd, tile, panel, half)),
+            (Form::Single, _) => {
+                let mut update = self.update;
+                for (tile, panel) in tile.chunks(self.block).zip(panel.chunks(self.block)) {
+                    let sums = single::<S, R>(simd, tile, panel, half);
+                    self.write_with(simd, row, sums, update);
+                    update = Update::Add;
+                }
+            }
         }
     }
 
     #[inline(always)]
     fn write<S: Simd, const R: usize>(&self, simd: S, row: usize, sums: Sums<S::V, R>) {
+        self.write_with(simd, row, sums, self.update);
+    }
+
+    #[inline(always)]
+    fn write_with<S: Simd, const R: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        sums: Sums<S::V, R>,
+        update: Update,
+    ) {
         let limit = self.rows - row;
         each_row!(R, r => if r < limit {
-            self.write_row(simd, self.first.0 + row + r, sums[r]);
+            self.write_row(simd, self.first.0 + row + r, sums[r], update);
         });
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "tasks write disjoint rectangles")]
-    fn write_row<S: Simd>(&self, simd: S, row: usize, sums: [S::V; PANEL_VECTORS]) {
+    fn write_row<S: Simd>(&self, simd: S, row: usize, sums: [S::V; PANEL_VECTORS], update: Update) {
         // SAFETY: a task is alone with its rows and columns of the result.
         let out = unsafe { self.out.row(row, self.first.1, PANEL_VECTORS * LANES) };
         let scale = simd.splat(self.scale);
-        let value = |sum, before: &[f32]| match self.update {
+        let value = |sum, before: &[f32]| match update {
             Update::Set => simd.mul(sum, scale),
             Update::Add => simd.mul_add(sum, scale, simd.load_part(before, 0.0)),
         };
@@ -138,6 +157,21 @@ fn add<S: Simd, const R: usize>(
 #[inline(always)]
 fn load<S: Simd>(simd: S, row: &PanelRow) -> [S::V; PANEL_VECTORS] {
     [simd.load(&row[0]), simd.load(&row[1]), simd.load(&row[2])]
+}
+
+/// Single precision, in order.
+#[inline(always)]
+fn single<S: Simd, const R: usize>(
+    simd: S,
+    tile: &[Lanes],
+    panel: &[PanelRow],
+    half: usize,
+) -> Sums<S::V, R> {
+    let mut sums = [[simd.splat(0.0); PANEL_VECTORS]; R];
+    for (left, right) in tile.iter().zip(panel) {
+        add::<S, R>(simd, &mut sums, (left, half), load(simd, right));
+    }
+    sums
 }
 
 /// Both operands wide: within a pair, the second number first.

@@ -192,6 +192,7 @@ fn round_bf16_avx2(a: __m256) -> __m256 {
 
 impl Simd for Avx512 {
     type V = __m512;
+    const MANY_REGISTERS: bool = true;
 
     with_token! {
         fn splat(value: f32) -> __m512 {
@@ -269,6 +270,7 @@ macro_rules! as_avx512f {
 
 impl Simd for Avx512Bf16 {
     type V = __m512;
+    const MANY_REGISTERS: bool = true;
 
     as_avx512f! {
         fn splat(value: f32) -> __m512;
