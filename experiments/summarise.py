@@ -273,7 +273,7 @@ def judges(out):
         name, benchmark = path.parent.name.rsplit(".", 1)
         summary = json.loads(path.read_text())
         lines[benchmark].append((name, summary["counts"]["items"], summary["metrics"]))
-        if not any(row[0] == "longer wins" for row in lines[benchmark]) and benchmark != "pairwise":
+        if not any(row[0] == "longer wins" for row in lines[benchmark]) and not benchmark.endswith("pairwise"):
             lines[benchmark].append(("longer wins", summary["counts"]["items"], summary["baselines"]["longer_wins"]))
     for benchmark, found in lines.items():
         cells = lambda metrics: [figure(metrics, name) for _, name in columns]

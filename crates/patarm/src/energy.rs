@@ -16,7 +16,7 @@ use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Item};
 use patarm_train::ebrm::{ENERGY_FILE, EbrmConfig, EnergyContext, EnergyData, EnergyTrainer};
 use patarm_train::lengths::fit_lengths;
-use patarm_train::run_directory::{Resume, RunDirectory, RunState};
+use patarm_train::run_directory::{Resume, RunState};
 use patarm_train::{Error, Recipe};
 
 use crate::cli::Global;
@@ -25,7 +25,7 @@ use crate::output;
 use crate::pull::sha256_of_bytes;
 use crate::resolve::{self, Located};
 use crate::reward_models::{self, AnyHead, UseRewardModel};
-use crate::training::{pairs_options, run_info, unix_seconds};
+use crate::training::{open_run, pairs_options, run_info};
 
 /// Longest `energy.json`.
 const MAX_BYTES: u64 = 1 << 20;
@@ -202,10 +202,9 @@ impl EnergyRun<'_> {
     ) -> anyhow::Result<Option<Evaluated>> {
         let (recipe, config) = (self.recipe, self.config);
         let backend = resolve::backend(self.global);
-        let run = RunDirectory::open(out, recipe, resume, unix_seconds)?;
         let used = (self.data.0.as_slice(), self.data.1.as_slice());
         let mut info = run_info(recipe, located, ("EBRM", backend.as_ref()), used)?;
-        run.write_info(&info)?;
+        let run = open_run(out, recipe, &info, resume)?;
         let data = &EnergyData::new(self.pairs(base, out)?, config);
         output::remark(&format!(
             "{} of {} pairs are ordered by the base as their label says",

@@ -22,7 +22,7 @@ use patarm_train::lengths::{LengthReport, fit_lengths};
 use patarm_train::oprm::{Oprm, OprmConfig, ordinal_pairs, read_quality_labels};
 use patarm_train::q_rm::{QRm, QRmConfig};
 use patarm_train::reward_pairs::EncodedRewardPair;
-use patarm_train::run_directory::{Resume, RunDirectory};
+use patarm_train::run_directory::Resume;
 use patarm_train::soli_reward::{LabelledResponses, SoliReward, SoliRewardConfig, win_tie_pairs};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
@@ -30,7 +30,7 @@ use crate::cli::Global;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::reward_models::AnyHead;
-use crate::training::{pairs_options, run_info, unix_seconds};
+use crate::training::{open_run, pairs_options, run_info};
 use crate::{output, reward_base, reward_models};
 
 /// The recipe's table.
@@ -318,10 +318,9 @@ pub(crate) fn run(
     let Prepared { located, files, decoder, data, held_out, .. } = prepared;
     let recipe = &data.recipe;
     let table = Table::of(recipe)?;
-    let run = RunDirectory::open(out, recipe, resume, unix_seconds)?;
     let described = (table.method(), decoder.backend.as_ref());
     let mut info = run_info(recipe, &located, described, (&data.train, &held_out))?;
-    run.write_info(&info)?;
+    let run = open_run(out, recipe, &info, resume)?;
     let evaluator = evaluator(recipe, &held_out)?;
     let companions =
         |folder: &Path| data.tokenizer.save_files(folder).map_err(|error| error.to_string());

@@ -15,13 +15,13 @@ use patarm_text::tokenizer::Tokenizer;
 use patarm_train::Recipe;
 use patarm_train::discriminative;
 use patarm_train::process_reward::{ProcessReward, ProcessRewardConfig, StepLimits, TrainingSteps};
-use patarm_train::run_directory::{Phase, Resume, RunDirectory, write_json};
+use patarm_train::run_directory::{Phase, Resume, write_json};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
 use crate::cli::Global;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
-use crate::training::{UsedData, described_run, unix_seconds};
+use crate::training::{UsedData, described_run, open_run};
 use crate::{datasets, output, pull, reward_base, reward_models, step_models};
 
 /// The split does not follow the run's seed, so that seeds are measured on the same
@@ -232,8 +232,7 @@ pub(crate) fn run(
     } = prepared;
     let config = table(&recipe)?;
     let reader = step_models::reader(text.config(), head, &text)?;
-    let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
-    run.write_info(&info)?;
+    let run = open_run(out, &recipe, &info, resume)?;
     let evaluator = evaluator(&recipe, &held_out);
     let companions =
         |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());

@@ -95,10 +95,9 @@ pub(crate) fn run(
     let Prepared { recipe, located, files, tokenizer, decoder, text, train, held_out, .. } =
         prepared;
     let pairs = encode_pairs(&train, &text)?;
-    let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
     let described = (METHOD, decoder.backend.as_ref());
     let mut info = run_info(&recipe, &located, described, (&train, &held_out))?;
-    run.write_info(&info)?;
+    let run = open_run(out, &recipe, &info, resume)?;
     let evaluator = held_out_evaluator(&recipe, &held_out)?;
     let companions =
         |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());
@@ -267,6 +266,21 @@ pub(crate) fn pairs_options(seed: u64) -> patarm_eval::pairs::PairsOptions {
         readout: patarm_eval::pairs::Readout::Value,
         settings: std::collections::BTreeMap::new(),
     }
+}
+
+/// The directory of a run that begins, or goes on as what it was.
+pub(crate) fn open_run(
+    out: &Path,
+    recipe: &Recipe,
+    info: &RunInfo,
+    resume: Resume,
+) -> anyhow::Result<RunDirectory> {
+    if resume == Resume::Yes {
+        info.check_continues(out)?;
+    }
+    let run = RunDirectory::open(out, recipe, resume, unix_seconds)?;
+    run.write_info(info)?;
+    Ok(run)
 }
 
 /// What `run.json` says at the start of a run.

@@ -80,6 +80,11 @@ fn a_run_trains_resumes_measures_and_reports() {
         (info["state"].as_str(), info["method"].as_str()),
         (Some("finished"), Some("PaTaRM-style"))
     );
+    let precision = info["precision"].as_str().expect("text");
+    let other = if precision == "f32" { "bf16" } else { "f32" };
+    let remedy = format!("give --precision {precision}");
+    let resumed = ["--precision", other, "train", &recipe, "--resume", &run];
+    fail(3, &["cannot be resumed", &remedy], &resumed);
     let metrics = rows(&std::fs::read_to_string(at("run/metrics.jsonl")).expect("file"));
     assert!(metrics.iter().any(|row| row["held_out_accuracy"].is_number()));
 
