@@ -136,11 +136,21 @@ impl Pool {
 
 impl PoolState {
     fn take(&mut self, class: usize) -> Option<Vec<Line>> {
+        let found = self.best_fit(class);
+        let class = found.map_or(class, |n| LINE * self.free[n].len());
         self.lent_elements += class;
         self.most_lent = self.most_lent.max(self.lent_elements);
-        let found = self.free.iter().rposition(|data| LINE * data.len() == class)?;
-        self.free_elements -= class;
-        Some(self.free.remove(found))
+        self.free_elements -= found.map_or(0, |_| class);
+        found.map(|n| self.free.remove(n))
+    }
+
+    /// The smallest free array that holds `class` elements, the most recently returned
+    /// among equals. Batches of slightly different sizes follow each other: memory of
+    /// the last one is better than fresh pages, unless most of it would lie idle.
+    fn best_fit(&self, class: usize) -> Option<usize> {
+        let fits = class..=class + class / 2;
+        let sizes = self.free.iter().map(|data| LINE * data.len()).enumerate().rev();
+        sizes.filter(|(_, size)| fits.contains(size)).min_by_key(|&(_, size)| size).map(|(n, _)| n)
     }
 
     /// Keeps the array, and lets go of those unused for longest: free memory is
@@ -193,6 +203,23 @@ mod tests {
         let third = pool.take(1000);
         assert_ne!(third.host().as_ptr(), at);
         assert!(pool.take(0).is_empty());
+    }
+
+    #[test]
+    fn a_little_larger_memory_is_reused_and_much_larger_is_not() {
+        let pool = Arc::new(Pool::default());
+        let (large, fitting) = (pool.take(1500), pool.take(1000));
+        let at = [&large, &fitting].map(|buffer| buffer.host().as_ptr());
+        drop((fitting, large));
+        let reused = [pool.take(980), pool.take(1010)];
+        assert_eq!([at[1], at[0]], [&reused[0], &reused[1]].map(|buffer| buffer.host().as_ptr()));
+        assert_eq!(reused[1].len(), 1010);
+        drop(reused);
+        assert_eq!(pool.state().lent_elements, 0);
+        let small = pool.take(500);
+        assert!(!at.contains(&small.host().as_ptr()));
+        drop(small);
+        assert_eq!(pool.state().lent_elements, 0);
     }
 
     #[test]

@@ -278,6 +278,9 @@ pub struct GrpoConfig {
     pub estimator: ScoreEstimator,
     /// Divide advantages by the group's deviation.
     pub std_normalise: bool,
+    /// How strongly the common level of a pair's scores is drawn to the middle of the
+    /// scale, in reward points; `marginal` only. 0 = off.
+    pub center_coefficient: f64,
     /// The reward.
     pub par: ParConfig,
     /// Rollout temperature.
@@ -308,6 +311,7 @@ impl Default for GrpoConfig {
             num_judgements: 8,
             estimator: ScoreEstimator::Sampled,
             std_normalise: true,
+            center_coefficient: 0.0,
             par: ParConfig::default(),
             temperature: 1.0,
             top_p: 1.0,
@@ -413,6 +417,12 @@ impl Recipe {
         }
         if grpo.temperature <= 0.0 {
             return Err("grpo.temperature must be positive: a greedy policy has no gradient".into());
+        }
+        if !(grpo.center_coefficient >= 0.0 && grpo.center_coefficient.is_finite()) {
+            return Err("grpo.center_coefficient must be 0 or a positive number".into());
+        }
+        if grpo.center_coefficient > 0.0 && grpo.estimator != ScoreEstimator::Marginal {
+            return Err("grpo.center_coefficient needs grpo.estimator = \"marginal\"".into());
         }
         if grpo.replay.batch > 0 && self.cold_start.is_none() {
             return Err("grpo.replay.batch needs a [cold_start] to replay".into());
@@ -535,6 +545,22 @@ mod tests {
         assert!(message.contains("trian"), "{message}");
         let message = Recipe::parse("version = \n", &[]).expect_err("not TOML");
         assert!(message.starts_with("at line 1") && !message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        for (changes, named) in [
+            (&["grpo.pairs=0"][..], "grpo.pairs"),
+            (&["grpo.temperature=0"], "grpo.temperature"),
+            (&["grpo.replay.batch=2"], "[cold_start]"),
+            (&["grpo.center_coefficient=0.5"], "\"marginal\""),
+            (&["grpo.estimator=marginal", "grpo.center_coefficient=-1"], "grpo.center_coefficient"),
+            (&["data.held_out_share=1.0"], "data.held_out_share"),
+        ] {
+            let changes: Vec<String> = changes.iter().map(|&change| change.into()).collect();
+            let message = Recipe::parse(SMALL, &changes).expect_err("refused");
+            assert!(message.contains(named), "{message}");
+        }
     }
 
     #[test]
