@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::cpu::Packed;
+
 /// A cache line of numbers: vectors loaded from the start of a buffer never
 /// straddle two lines.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,16 @@ pub struct Buffer {
     data: Vec<Line>,
     len: usize,
     pool: Option<Arc<Pool>>,
-    weight: Option<Box<PreparedWeight>>,
+    form: Form,
+}
+
+/// What a buffer is beside a flat array.
+#[derive(Debug)]
+enum Form {
+    Plain,
+    Weight(Box<PreparedWeight>),
+    /// A weight in the device's own form only: `data` is empty.
+    Quantised(Box<Packed>),
 }
 
 /// What a device keeps beside the values of a weight matrix `[rows, columns]`.
@@ -36,21 +47,63 @@ impl Buffer {
     #[must_use]
     pub fn from_host(data: &[f32]) -> Self {
         let lines = vec![Line([0.0; LINE]); data.len().div_ceil(LINE)];
-        let mut buffer = Self { len: data.len(), data: lines, pool: None, weight: None };
+        let mut buffer = Self { len: data.len(), data: lines, pool: None, form: Form::Plain };
         buffer.host_mut().copy_from_slice(data);
         buffer
     }
 
-    /// Makes the buffer a weight matrix; see
-    /// [`Backend::prepare_weight`](crate::Backend::prepare_weight).
-    pub(crate) fn prepare(&mut self, rows: usize, columns: usize) {
-        assert_eq!(self.len, rows * columns, "a weight matrix has the size of its buffer");
-        self.weight = Some(Box::new(PreparedWeight { rows, columns, panels: OnceLock::new() }));
+    /// A weight that stays quantised.
+    pub(crate) fn from_packed(packed: Packed) -> Self {
+        let len = packed.rows * packed.columns;
+        Self { data: Vec::new(), len, pool: None, form: Form::Quantised(Box::new(packed)) }
     }
 
-    /// What makes the buffer a weight matrix, if it is one.
+    /// Makes the buffer a weight matrix; see
+    /// [`Backend::prepare_weight`](crate::Backend::prepare_weight). A quantised weight
+    /// is one already.
+    pub(crate) fn prepare(&mut self, rows: usize, columns: usize) {
+        assert_eq!(self.len, rows * columns, "a weight matrix has the size of its buffer");
+        if !self.is_quantised() {
+            let weight = PreparedWeight { rows, columns, panels: OnceLock::new() };
+            self.form = Form::Weight(Box::new(weight));
+        }
+    }
+
+    /// What makes the buffer a weight matrix with values, if it is one.
     pub(crate) fn weight(&self) -> Option<&PreparedWeight> {
-        self.weight.as_deref()
+        match &self.form {
+            Form::Weight(weight) => Some(weight),
+            Form::Plain | Form::Quantised(_) => None,
+        }
+    }
+
+    /// The quantised weight, if the buffer is one.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        match &self.form {
+            Form::Quantised(packed) => Some(packed),
+            Form::Plain | Form::Weight(_) => None,
+        }
+    }
+
+    /// Whether the buffer is a weight that stays quantised; see
+    /// [`Backend::quantised_weight`](crate::Backend::quantised_weight).
+    #[must_use]
+    pub fn is_quantised(&self) -> bool {
+        self.packed().is_some()
+    }
+
+    /// Bytes of memory that the elements take, without other forms beside them.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        match self.packed() {
+            Some(packed) => packed.num_bytes(),
+            None => size_of::<f32>() * self.len,
+        }
+    }
+
+    /// A quantised weight has no elements to lend.
+    fn assert_dense(&self) {
+        assert!(!self.is_quantised(), "a quantised weight is read by products only");
     }
 
     /// Number of elements.
@@ -66,18 +119,26 @@ impl Buffer {
     }
 
     /// The elements, where the buffer lives on the host.
+    ///
+    /// # Panics
+    /// When the buffer is a quantised weight, which has none.
     #[must_use]
     pub fn host(&self) -> &[f32] {
+        self.assert_dense();
         let lines = self.data.as_slice();
-        // SAFETY: a line is its numbers and nothing else, and the lines hold at
-        // least `len` of them.
+        // SAFETY: a line is its numbers and nothing else, and the lines of a buffer that
+        // is not quantised hold at least `len` of them.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), self.len) }
     }
 
     /// The elements, mutably, where the buffer lives on the host.
+    ///
+    /// # Panics
+    /// As [`Buffer::host`].
     #[must_use]
     pub fn host_mut(&mut self) -> &mut [f32] {
-        if let Some(weight) = &mut self.weight {
+        self.assert_dense();
+        if let Form::Weight(weight) = &mut self.form {
             // The values may change: what was made of them is void.
             weight.panels.take();
         }
@@ -121,7 +182,7 @@ impl Pool {
         if cfg!(debug_assertions) {
             data.fill(Line([f32::NAN; LINE]));
         }
-        Buffer { data, len, pool: Some(Arc::clone(self)), weight: None }
+        Buffer { data, len, pool: Some(Arc::clone(self)), form: Form::Plain }
     }
 
     fn put(&self, data: Vec<Line>) {

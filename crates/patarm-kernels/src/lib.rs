@@ -22,6 +22,7 @@ pub mod attention_plan;
 pub mod backend;
 pub mod buffer;
 pub mod cpu;
+pub mod quantised;
 pub mod random;
 pub mod sampling;
 
@@ -32,4 +33,5 @@ pub use backend::{
 };
 pub use buffer::Buffer;
 pub use cpu::{Cpu, CpuOptions, Instructions, Precision};
+pub use quantised::{Offsets, QuantisedMatrix};
 pub use sampling::{SampledToken, SamplingOptions};

@@ -126,7 +126,7 @@ impl Multiplier {
 /// How the left operand and one packed at every call are stored.
 fn call_form(cpu: &Cpu, precision: Precision) -> Form {
     match precision {
-        Precision::F32 => Form::Single,
+        Precision::F32 | Precision::Quantised => Form::Single,
         Precision::Bf16 => cpu.multiplier.form(),
     }
 }
@@ -134,7 +134,7 @@ fn call_form(cpu: &Cpu, precision: Precision) -> Form {
 /// How a weight is stored that is packed once.
 fn weight_form(precision: Precision) -> Form {
     match precision {
-        Precision::F32 => Form::Single,
+        Precision::F32 | Precision::Quantised => Form::Single,
         Precision::Bf16 => Form::Paired,
     }
 }

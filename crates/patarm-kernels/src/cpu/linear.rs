@@ -14,6 +14,7 @@ use std::ops::Range;
 use gemm_common::Parallelism;
 
 use super::bf16::{self, Right, Source};
+use super::quantised::{self, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd};
 use super::threads::Threads;
 use super::{Cpu, Precision};
@@ -67,7 +68,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    fn columns_from(self, column: usize) -> Self {
+    pub(crate) fn columns_from(self, column: usize) -> Self {
         Self { data: &self.data[column * self.column_stride..], ..self }
     }
 
@@ -91,7 +92,7 @@ impl Product<'_> {
     /// on the number of threads.
     pub(crate) fn compute(self, cpu: &Cpu, precision: Precision, out: &mut [f32]) {
         match precision {
-            Precision::F32 => self.single(&cpu.threads, out),
+            Precision::F32 | Precision::Quantised => self.single(&cpu.threads, out),
             Precision::Bf16 => self.bf16(cpu, out),
         }
     }
@@ -164,19 +165,44 @@ impl Product<'_> {
 
 /// The weight of a linear map, `[output, input]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Weight<'a> {
+pub(crate) enum Weight<'a> {
+    Dense(DenseWeight<'a>),
+    /// It has no values beside its quantised ones.
+    Quantised(&'a Packed),
+}
+
+impl Weight<'_> {
+    /// Arithmetic of gradients.
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Self::Dense(weight) => weight.precision,
+            Self::Quantised(_) => Precision::F32,
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.values.len(),
+            Self::Quantised(packed) => packed.rows * packed.columns,
+        }
+    }
+}
+
+/// A weight with a number for every value.
+#[derive(Clone, Copy)]
+pub(crate) struct DenseWeight<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) precision: Precision,
     /// Where its packed form is kept, if it was prepared.
     pub(crate) prepared: Option<&'a PreparedWeight>,
 }
 
-impl<'a> Weight<'a> {
+impl<'a> DenseWeight<'a> {
     /// Where the packed form is kept, if products with that many rows use it. In
     /// single precision those are products with few rows, which spend more on the
     /// library's copies than on the product; and none without vector instructions,
     /// whose multiply-adds round twice where the library's round once.
-    pub(crate) fn packed_for(&self, cpu: &Cpu, shape: LinearShape) -> Option<&'a PreparedWeight> {
+    fn packed_for(&self, cpu: &Cpu, shape: LinearShape) -> Option<&'a PreparedWeight> {
         let LinearShape { tokens, input, output } = shape;
         let single = tokens <= FEW_TOKENS
             && input > THIN_INPUT
@@ -204,14 +230,51 @@ pub(crate) struct LinearMap<'a> {
 impl LinearMap<'_> {
     /// A row of the result is a function of that row of `x` alone, to the bit.
     pub(crate) fn compute(self, cpu: &Cpu, out: &mut [f32], update: Update) {
-        let LinearShape { tokens, input, output } = self.shape;
-        if tokens == 0 || output == 0 {
-            return;
+        let LinearShape { tokens, output, .. } = self.shape;
+        if tokens > 0 && output > 0 {
+            self.columns(cpu, 0..output, &mut out[..tokens * output], update);
         }
-        let out = &mut out[..tokens * output];
-        if let Some(prepared) = self.weight.packed_for(cpu, self.shape) {
-            self.columns(cpu, (prepared, 0..output), out, update);
-        } else if input <= THIN_INPUT {
+    }
+
+    /// The outputs of some rows of the weight, a range that starts with a panel.
+    pub(crate) fn columns(self, cpu: &Cpu, columns: Range<usize>, out: &mut [f32], update: Update) {
+        let LinearShape { tokens, input, .. } = self.shape;
+        let (x, scale) = (self.x, self.scale);
+        let weight = match self.weight {
+            Weight::Dense(weight) => weight,
+            Weight::Quantised(weight) => {
+                let x = &x[..tokens * input];
+                let product = quantised::Product { x, weight, scale, update };
+                return product.compute(cpu, columns, out);
+            }
+        };
+        let shape = LinearShape { output: columns.len(), ..self.shape };
+        let map = DenseMap { x, weight, shape, scale };
+        match weight.packed_for(cpu, shape) {
+            Some(prepared) => map.panels(cpu, (prepared, columns.start), out, update),
+            None => {
+                let values = &weight.values[columns.start * input..columns.end * input];
+                let weight = DenseWeight { values, prepared: None, ..weight };
+                DenseMap { weight, ..map }.compute(cpu, out, update);
+            }
+        }
+    }
+}
+
+/// Operands of a linear map whose weight has a number for every value.
+#[derive(Clone, Copy)]
+struct DenseMap<'a> {
+    x: &'a [f32],
+    weight: DenseWeight<'a>,
+    shape: LinearShape,
+    scale: f32,
+}
+
+impl DenseMap<'_> {
+    /// Without a packed form.
+    fn compute(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape { tokens, input, output } = self.shape;
+        if input <= THIN_INPUT {
             self.thin(cpu, out, update);
         } else if output <= NARROW_OUTPUT {
             self.narrow(cpu, out, update);
@@ -224,18 +287,17 @@ impl LinearMap<'_> {
         }
     }
 
-    /// The outputs of some rows of a weight that is packed once; `self.shape` is that
-    /// of this part.
-    pub(crate) fn columns(
+    /// The outputs of a part of a weight that is packed once, from row `first` on.
+    fn panels(
         self,
         cpu: &Cpu,
-        (prepared, columns): (&PreparedWeight, Range<usize>),
+        (prepared, first): (&PreparedWeight, usize),
         out: &mut [f32],
         update: Update,
     ) {
         let panels = self.weight.panels(cpu, prepared);
-        let first = (columns.start, self.shape.input);
         let LinearShape { tokens, input, output } = self.shape;
+        let first = (first, input);
         let product = bf16::Product {
             size: [tokens, output, input],
             precision: self.weight.precision,
@@ -302,7 +364,7 @@ impl LinearMap<'_> {
             padded.host_mut()[tokens * output..].fill(0.0);
         }
         let shape = LinearShape { tokens: rows, ..self.shape };
-        LinearMap { x: x.host(), shape, ..self }.turned(cpu, padded.host_mut(), update);
+        DenseMap { x: x.host(), shape, ..self }.turned(cpu, padded.host_mut(), update);
         out[..tokens * output].copy_from_slice(&padded.host()[..tokens * output]);
     }
 

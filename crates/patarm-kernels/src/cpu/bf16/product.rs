@@ -151,7 +151,7 @@ impl<'a> Tasks<'a> {
                 block: inner_block(k),
             };
             match self.product.precision {
-                Precision::F32 => cpu.isa.run(product),
+                Precision::F32 | Precision::Quantised => cpu.isa.run(product),
                 Precision::Bf16 => cpu.multiplier.run(cpu, product),
             }
         }

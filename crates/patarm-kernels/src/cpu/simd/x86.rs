@@ -96,7 +96,7 @@ macro_rules! with_token {
 
 /// Two registers of eight lanes.
 #[derive(Clone, Copy)]
-pub(crate) struct Pair(__m256, __m256);
+pub(crate) struct Pair(pub(super) __m256, pub(super) __m256);
 
 impl Simd for Avx2 {
     type V = Pair;
