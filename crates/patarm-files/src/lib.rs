@@ -2,8 +2,8 @@
 //!
 //! [`open_model`] takes what a user points at, a folder in Hugging Face layout
 //! or a `.gguf` file, and answers three questions: what architecture is it
-//! ([`ModelConfig`]), what are its weights ([`WeightSource`], always `f32` under
-//! Hugging Face names), and where is its tokenizer ([`TokenizerSource`]).
+//! ([`ModelConfig`]), what are its weights ([`WeightSource`], under Hugging Face names,
+//! as `f32` or as quantised blocks), and where is its tokenizer ([`TokenizerSource`]).
 //! Nothing here computes with a tensor and nothing here tokenizes.
 //!
 //! ```no_run
@@ -46,7 +46,9 @@ pub use atomic::{AtomicFile, write_atomically};
 pub use bytes::FileBytes;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{Error, ErrorKind, Result};
-pub use gguf::{Array, GgufFile, GgufTensor, Metadata, TensorType, Value};
+pub use gguf::{
+    Array, BlockOffsets, GgufFile, GgufTensor, Metadata, QuantisedTensor, TensorType, Value,
+};
 pub use gguf_writer::GgufWriter;
 pub use model_files::{GgufTokenizer, ModelFiles, TokenizerFiles, TokenizerSource, open_model};
 pub use reward_config::{RewardConfig, RewardFamily};

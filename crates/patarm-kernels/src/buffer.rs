@@ -21,16 +21,15 @@ pub struct Buffer {
     data: Vec<Line>,
     len: usize,
     pool: Option<Arc<Pool>>,
-    form: Form,
+    form: Option<Box<Form>>,
 }
 
 /// What a buffer is beside a flat array.
 #[derive(Debug)]
 enum Form {
-    Plain,
-    Weight(Box<PreparedWeight>),
+    Weight(PreparedWeight),
     /// A weight in the device's own form only: `data` is empty.
-    Quantised(Box<Packed>),
+    Quantised(Packed),
 }
 
 /// What a device keeps beside the values of a weight matrix `[rows, columns]`.
@@ -47,7 +46,7 @@ impl Buffer {
     #[must_use]
     pub fn from_host(data: &[f32]) -> Self {
         let lines = vec![Line([0.0; LINE]); data.len().div_ceil(LINE)];
-        let mut buffer = Self { len: data.len(), data: lines, pool: None, form: Form::Plain };
+        let mut buffer = Self { len: data.len(), data: lines, pool: None, form: None };
         buffer.host_mut().copy_from_slice(data);
         buffer
     }
@@ -55,7 +54,7 @@ impl Buffer {
     /// A weight that stays quantised.
     pub(crate) fn from_packed(packed: Packed) -> Self {
         let len = packed.rows * packed.columns;
-        Self { data: Vec::new(), len, pool: None, form: Form::Quantised(Box::new(packed)) }
+        Self { data: Vec::new(), len, pool: None, form: Some(Box::new(Form::Quantised(packed))) }
     }
 
     /// Makes the buffer a weight matrix; see
@@ -65,23 +64,23 @@ impl Buffer {
         assert_eq!(self.len, rows * columns, "a weight matrix has the size of its buffer");
         if !self.is_quantised() {
             let weight = PreparedWeight { rows, columns, panels: OnceLock::new() };
-            self.form = Form::Weight(Box::new(weight));
+            self.form = Some(Box::new(Form::Weight(weight)));
         }
     }
 
     /// What makes the buffer a weight matrix with values, if it is one.
     pub(crate) fn weight(&self) -> Option<&PreparedWeight> {
-        match &self.form {
+        match self.form.as_deref()? {
             Form::Weight(weight) => Some(weight),
-            Form::Plain | Form::Quantised(_) => None,
+            Form::Quantised(_) => None,
         }
     }
 
     /// The quantised weight, if the buffer is one.
     pub(crate) fn packed(&self) -> Option<&Packed> {
-        match &self.form {
+        match self.form.as_deref()? {
             Form::Quantised(packed) => Some(packed),
-            Form::Plain | Form::Weight(_) => None,
+            Form::Weight(_) => None,
         }
     }
 
@@ -138,7 +137,7 @@ impl Buffer {
     #[must_use]
     pub fn host_mut(&mut self) -> &mut [f32] {
         self.assert_dense();
-        if let Form::Weight(weight) = &mut self.form {
+        if let Some(Form::Weight(weight)) = self.form.as_deref_mut() {
             // The values may change: what was made of them is void.
             weight.panels.take();
         }
@@ -182,7 +181,7 @@ impl Pool {
         if cfg!(debug_assertions) {
             data.fill(Line([f32::NAN; LINE]));
         }
-        Buffer { data, len, pool: Some(Arc::clone(self)), form: Form::Plain }
+        Buffer { data, len, pool: Some(Arc::clone(self)), form: None }
     }
 
     fn put(&self, data: Vec<Line>) {

@@ -60,6 +60,8 @@ pub(crate) enum Precision {
     F32,
     /// Operands rounded to bfloat16, sums in single precision.
     Bf16,
+    /// Weights as a GGUF file quantises them, activations rounded to 8 bits a block.
+    Quantised,
 }
 
 /// What to do.

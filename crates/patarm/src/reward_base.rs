@@ -55,6 +55,11 @@ pub(crate) fn check_adapter(recipe: &Recipe, located: &Located) -> anyhow::Resul
 
 /// Attaches the adapter or freezes the blocks that a recipe asks for.
 pub(crate) fn apply_parameters(decoder: &mut Decoder, recipe: &Recipe) -> anyhow::Result<()> {
+    if recipe.parameters.lora.is_none() && decoder.parameters.has_quantised() {
+        let message = "weights that stay quantised cannot be trained; set parameters.lora in the \
+                       recipe, or choose another --precision";
+        return Err(failure(Code::Usage, message));
+    }
     if let Some(lora) = &recipe.parameters.lora {
         decoder.attach_adapter(lora, recipe.seed)?;
     } else if let Some(layer) = recipe.parameters.freeze_below {
