@@ -16,6 +16,10 @@ fuzz_target!(|data: &[u8]| {
             && let Ok(values) = file.dequantise(&tensor.name)
         {
             assert_eq!(values.len(), tensor.num_values);
+            if let Ok(Some(parts)) = file.quantised(&tensor.name) {
+                let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                assert!(parts.values().iter().zip(&values).all(same));
+            }
         }
     }
 });
