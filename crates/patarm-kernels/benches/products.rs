@@ -1,6 +1,6 @@
 //! GFLOP/s of the products of a training step and of decoding, by path.
 //!
-//! `cargo bench -p patarm-kernels --bench products -- [threads]`
+//! `cargo bench -p patarm-kernels --bench products -- [threads] [part of a path's name]`
 #![allow(clippy::print_stdout, missing_docs, reason = "a benchmark prints")]
 
 use std::time::Instant;
@@ -28,11 +28,15 @@ fn main() {
     let pairs = CpuOptions { instructions: Instructions::Avx512Bf16, ..bf16 };
     let quantised = CpuOptions { precision: Precision::Quantised, ..f32 };
     let avx2 = CpuOptions { instructions: Instructions::Avx2, ..quantised };
-    for cpu in [f32, bf16, pairs].iter().filter_map(Cpu::with_options) {
+    let named = |cpu: &Cpu| match std::env::args().nth(2) {
+        Some(part) if !part.starts_with('-') => cpu.name().contains(&part),
+        _ => true,
+    };
+    for cpu in [f32, bf16, pairs].iter().filter_map(Cpu::with_options).filter(named) {
         println!("{} on {threads} threads: forward / into input / into weight", cpu.name());
         each_width(|shape| measure((&cpu, threads), shape));
     }
-    for cpu in [quantised, avx2].iter().filter_map(Cpu::with_options) {
+    for cpu in [quantised, avx2].iter().filter_map(Cpu::with_options).filter(named) {
         for stored in STORED {
             println!("{} {} on {threads} threads: forward / into input", cpu.name(), stored.0);
             each_width(|shape| measure_quantised((&cpu, threads), stored, shape));
