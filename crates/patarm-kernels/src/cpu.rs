@@ -6,6 +6,7 @@
 mod adamw;
 mod attention;
 mod bf16;
+mod each_row;
 mod elementwise;
 mod linear;
 mod math;

@@ -2,6 +2,7 @@
 
 use super::{Form, PANEL_VECTORS, ROWS, TILE};
 use crate::backend::Update;
+use crate::cpu::each_row::each_row;
 use crate::cpu::simd::{Kernel, LANES, Lanes, Simd};
 use crate::cpu::threads::Rectangles;
 
@@ -53,20 +54,6 @@ impl Kernel for PanelProduct<'_> {
             }
         }
     }
-}
-
-/// Repeats a statement for every row below a constant. Written out, because sums in
-/// an array that a loop indexes would live in memory instead of registers.
-macro_rules! each_row {
-    ($rows:expr, $row:ident => $body:expr) => {
-        each_row!(@ $rows, $row, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $rows:expr, $row:ident, $body:expr, $($n:literal)*) => {$(
-        if $n < $rows {
-            let $row = $n;
-            $body;
-        }
-    )*};
 }
 
 impl PanelProduct<'_> {

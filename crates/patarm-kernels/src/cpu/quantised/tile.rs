@@ -3,6 +3,7 @@
 use super::activations::{EXTRAS, SHIFT, START, STEP, TILE};
 use super::{CountFrom, Form, Numbers, Packed, QUAD};
 use crate::backend::Update;
+use crate::cpu::each_row::each_row;
 use crate::cpu::simd::dots::{DotKernel, Dots, Vector};
 use crate::cpu::simd::{LANES, Simd};
 use crate::cpu::threads::Rectangles;
@@ -34,20 +35,6 @@ impl DotKernel for StripProduct<'_> {
             Form::Bytes16 => self.tiles::<D, false, 4, { 4 + EXTRAS }>(dots),
         }
     }
-}
-
-/// Repeats a statement for every row below a constant. Written out, because sums in
-/// an array that a loop indexes would live in memory instead of registers.
-macro_rules! each_row {
-    ($rows:expr, $row:ident => $body:expr) => {
-        each_row!(@ $rows, $row, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $rows:expr, $row:ident, $body:expr, $($n:literal)*) => {$(
-        if $n < $rows {
-            let $row = $n;
-            $body;
-        }
-    )*};
 }
 
 impl StripProduct<'_> {
