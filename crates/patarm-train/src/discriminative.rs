@@ -30,12 +30,27 @@ pub struct Schedule {
     pub batch: usize,
     /// Tokens of one forward; examples are never split.
     pub micro_batch_tokens: usize,
+    /// Whether every pass draws an order of its own, or keeps that of the data.
+    pub order: ExampleOrder,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { epochs: 1.0, steps: None, batch: 16, micro_batch_tokens: 2048 }
+        let order = ExampleOrder::default();
+        Self { epochs: 1.0, steps: None, batch: 16, micro_batch_tokens: 2048, order }
     }
+}
+
+/// The order in which a pass goes through the examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExampleOrder {
+    /// Drawn anew for every pass, from the run's seed.
+    #[default]
+    Shuffled,
+    /// As the data stands: for a curriculum, or to follow another trainer example by
+    /// example.
+    AsGiven,
 }
 
 impl Schedule {
@@ -44,6 +59,20 @@ impl Schedule {
     pub fn num_steps(&self, num_examples: usize) -> u64 {
         let by_epochs = || (self.epochs * num_examples as f64 / self.batch as f64).ceil() as u64;
         self.steps.unwrap_or_else(by_epochs)
+    }
+
+    /// The examples of update `step` (from 1).
+    fn examples(&self, num_examples: usize, step: u64, seed: u64) -> Vec<usize> {
+        match self.order {
+            ExampleOrder::Shuffled => {
+                batch_indices(num_examples, self.batch, step, (seed, ORDER_STREAM))
+            }
+            ExampleOrder::AsGiven => {
+                let first = (step - 1) * self.batch as u64;
+                let places = first..first + self.batch as u64;
+                places.map(|place| (place % num_examples as u64) as usize).collect()
+            }
+        }
     }
 
     /// What is wrong with it, as the rest of a sentence that begins with the table's name.
@@ -173,8 +202,7 @@ fn step<T>(
     total: u64,
 ) -> Result<(), Error> {
     let step = trainer.position.step + 1;
-    let order = (trainer.context.recipe.seed, ORDER_STREAM);
-    let batch = batch_indices(objective.num_examples(), schedule.batch, step, order);
+    let batch = schedule.examples(objective.num_examples(), step, trainer.context.recipe.seed);
     let options = trainer.forward_options();
     trainer.clear_gradients();
     let (mut tally, mut meter) = (Tally::default(), Meter::default());
@@ -250,4 +278,18 @@ fn keep_best<T>(trainer: &mut Trainer<'_, T>, objective: &dyn Objective) -> Resu
         trainer.save_weights("best")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_as_given_goes_round() {
+        let schedule = Schedule { batch: 2, order: ExampleOrder::AsGiven, ..Schedule::default() };
+        let seen: Vec<usize> = (1..=3).flat_map(|step| schedule.examples(3, step, 7)).collect();
+        assert_eq!(seen, [0, 1, 2, 0, 1, 2]);
+        let shuffled = Schedule { batch: 50, ..Schedule::default() }.examples(50, 1, 7);
+        assert_ne!(shuffled, (0..50).collect::<Vec<_>>());
+    }
 }
