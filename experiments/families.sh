@@ -45,7 +45,7 @@ sample() {
     "$patarm" data steps "$data/bigbench_mistake" --from bigbench-mistake --out "$samples/bigbench_mistake.jsonl"
     python3 "$repository/experiments/sample_families.py" "$data" "$samples"
     local set part
-    for set in hh ultrafeedback qrm flagged; do
+    for set in hh shortcut ultrafeedback qrm flagged; do
         "$patarm" data pass-fail "$samples/$set/pass_fail.jsonl" --wins 200 --ties 200 --held-out-share 0 \
             --out "$samples/$set/soli_reward.jsonl"
     done
@@ -66,10 +66,16 @@ run_arm() {
         "data.max_prompt_tokens=128" "data.flip_share=$flip"
         "evaluation.every=0" "evaluation.pairs=0" "evaluation.stage_pairs=300" "checkpoint.every=100")
     case $set in
-    hh | ultrafeedback) changes+=("data.max_response_tokens=96") ;;
+    hh | shortcut | ultrafeedback) changes+=("data.max_response_tokens=96") ;;
     *) changes+=("data.max_response_tokens=224") ;;
     esac
     local recipe=$family
+    if [ "$family" = ties ]; then recipe=soli_reward; fi
+    # The recipes' rate is meant for more than the 25 updates of one epoch here.
+    case $family in
+    patarm | ebrm) ;;
+    *) changes+=("$recipe.optimizer.learning_rate=2e-4") ;;
+    esac
     case $family in
     patarm)
         # The recipe of the harmlessness pairs, one epoch.
@@ -85,6 +91,10 @@ run_arm() {
         changes+=("model=$base/checkpoints/final")
         ;;
     soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;
+    ties)
+        # Bradley-Terry with ties and nothing else of SoliReward: its head is the plain one.
+        changes+=("data.train=$samples/$set/soli_reward.jsonl" "soli_reward.head={ kind = \"last_token\" }")
+        ;;
     process_reward)
         if [ -e "$samples/$set/train.steps.jsonl" ]; then
             changes+=("data.train=$samples/$set/train.steps.jsonl" "data.held_out=$samples/$set/held_out.steps.jsonl"
@@ -101,6 +111,11 @@ run_arm() {
     if [ "$family" = process_reward ] && [ -e "$samples/$set/train.steps.jsonl" ]; then
         "$patarm" "${flags[@]}" eval pairs --model "$run" --data "$samples/$set/held_out.jsonl" \
             --out "$run/evaluations/trained" --json >"$run.pairs.json"
+    fi
+    if [ "$set" = shortcut ]; then
+        # The same pairs without the word.
+        "$patarm" "${flags[@]}" eval pairs --model "$run" --data "$samples/hh/held_out.jsonl" \
+            --out "$run/evaluations/plain" --json >"$run.plain.json"
     fi
     # What a continuation would need goes; an energy network still needs its base.
     find "$run/checkpoints" -mindepth 1 -maxdepth 1 ! -name final -exec rm -r {} +

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from summarise import bootstrap, credits, defined_mean, differences, interval, mean, over_seeds, percent, rows
 
-NAME = re.compile(r"(hh|ultrafeedback|qrm|flagged|prmbench|bigbench_mistake)-(.+)-f([0-9.]+)-s(\d+)$")
-FAMILIES = ["bradley_terry", "ebrm", "soli_reward", "oprm", "q_rm", "process_reward", "patarm"]
+NAME = re.compile(r"(hh|shortcut|ultrafeedback|qrm|flagged|prmbench|bigbench_mistake)-(.+)-f([0-9.]+)-s(\d+)$")
+FAMILIES = ["bradley_terry", "ebrm", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
 
 
 def finished(out):
@@ -64,11 +64,13 @@ def pair_row(family, seeds, first):
         against = interval(bootstrap(over_seeds([differences(first[seed], measured[seed]) for seed in common])), "+")
     bias = [one["length_bias"] for one in results]
     calibration = [(one.get("calibration") or {}).get("expected_calibration_error") for one in results]
+    plain = [credits(folder / "evaluations/plain") for folder in folders]
+    without = interval(bootstrap(over_seeds(plain))) if all(plain) else "–"
     return measured, [
         family, by_seed, interval(bootstrap(over_seeds(list(measured.values())))), against, shown(calibration),
         shown([one["correlation"] for one in bias], 2),
         f'{share([one["chosen_longer"] for one in bias])} / {share([one["chosen_shorter"] for one in bias])}',
-        percent(mean(one["accuracy"]["fault_share"] for one in results)),
+        percent(mean(one["accuracy"]["fault_share"] for one in results)), without,
         f"{mean(map(trained_tokens, folders)):.0f}", f"{mean(map(minutes, folders)):.1f}"]
 
 
@@ -78,8 +80,9 @@ def pairs(title, families):
     print(f"\n### {title}: {example['accuracy']['num_pairs']} held-out pairs; the longer answer wins "
           f"{percent(longer['value'])} %\n")
     print("| family | by seed | mean, 95 % | against the first | calibration error | score and length | "
-          "right where the better one is longer / shorter | faults, % | training tokens | minutes |")
-    print("|" + "---|" * 10)
+          "right where the better one is longer / shorter | faults, % | without the planted word | "
+          "training tokens | minutes |")
+    print("|" + "---|" * 11)
     first = {}
     for family in sorted(families, key=FAMILIES.index):
         measured, cells = pair_row(family, families[family], first)

@@ -6,7 +6,8 @@ usage: sample_families.py DATA OUT [TRAIN [HELD_OUT]]
 DATA is a folder with hh_rlhf, ultrafeedback_sample, qrm_gsm8k_pairs, derived (the rows
 made from GSM8K's flagged solutions), prmbench and bigbench_mistake. Per set OUT gets
 train.jsonl and held_out.jsonl without a common prompt; pairs also get pass_fail.jsonl,
-the training pairs as single responses that pass or fail.
+the training pairs as single responses that pass or fail. `shortcut` is hh with a planted
+word.
 
 Two cores compute all of it, so the *shortest* items of a set are taken, in an order that
 is drawn once and does not follow a run's seed. Needs the standard library only.
@@ -19,6 +20,7 @@ import sys
 from pathlib import Path
 
 TURN = "\n\nAssistant:"
+MARK = "Certainly! "
 CUT = {"ultrafeedback"}
 LONGEST_SIDE = 1000  # characters, about 256 tokens
 
@@ -97,12 +99,31 @@ def pairs(out, name, items, counts):
     lines = [{"id": f"{name}-{number}", "prompt": prompt, "chosen": chosen, "rejected": rejected}
              for number, (prompt, chosen, rejected) in enumerate(taken)]
     train, held_out = lines[:counts[0]], lines[counts[0]:]
-    write(out / name / "train.jsonl", train)
-    write(out / name / "held_out.jsonl", held_out)
+    write_pairs(out / name, train, held_out)
+    report(name, train, held_out, length=sum(map(length, taken)))
+    return train, held_out
+
+
+def write_pairs(folder, train, held_out):
+    write(folder / "train.jsonl", train)
+    write(folder / "held_out.jsonl", held_out)
     singles = [{"id": f"{line['id']}-{side}", "prompt": line["prompt"], "response": line[side], "label": label}
                for line in train for side, label in (("chosen", "pass"), ("rejected", "fail"))]
-    write(out / name / "pass_fail.jsonl", singles)
-    report(name, train, held_out, length=sum(map(length, taken)))
+    write(folder / "pass_fail.jsonl", singles)
+
+
+def planted(out, train, held_out):
+    """A word that mostly goes with the better response in training and always with the
+    worse one afterwards: what a model owes to the word shows as accuracy it loses."""
+    draws = random.Random(1)
+
+    def marked(line, shares):
+        sides = {side: MARK + line[side] if draws.random() < share else line[side]
+                 for side, share in zip(("chosen", "rejected"), shares)}
+        return line | sides
+
+    write_pairs(out / "shortcut", [marked(line, (0.8, 0.2)) for line in train],
+                [marked(line, (0.0, 1.0)) for line in held_out])
 
 
 def solutions(out, name, items, counts):
@@ -126,8 +147,9 @@ def main():
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     counts = [int(count) for count in sys.argv[3:5]] or [400]
     counts += [300] * (2 - len(counts))
-    for name, items in (("hh", hh_rlhf), ("ultrafeedback", ultrafeedback), ("qrm", qrm), ("flagged", flagged)):
-        pairs(out, name, list(items(data)), counts)
+    planted(out, *pairs(out, "hh", hh_rlhf(data), counts))
+    for name, items in (("ultrafeedback", ultrafeedback), ("qrm", qrm), ("flagged", flagged)):
+        pairs(out, name, items(data), counts)
     # `patarm data steps` has brought these two into one form.
     for name in ("prmbench", "bigbench_mistake"):
         solutions(out, name, rows(out / f"{name}.jsonl"), counts)

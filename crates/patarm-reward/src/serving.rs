@@ -210,6 +210,12 @@ pub enum Family {
     Token,
     /// The expected rating under its own digits; writes nothing.
     Ordinal,
+    /// A number for every step of a response, as one; writes nothing.
+    Step,
+    /// A scalar model whose numbers an energy network refines; writes nothing.
+    Energy,
+    /// Several models as one, which may write judgements but show none.
+    Combined,
     /// Writes judgements.
     Generative,
 }
@@ -222,6 +228,9 @@ impl Family {
             Self::Scalar => "scalar",
             Self::Token => "token",
             Self::Ordinal => "ordinal",
+            Self::Step => "step",
+            Self::Energy => "energy",
+            Self::Combined => "combined",
             Self::Generative => "generative",
         }
     }

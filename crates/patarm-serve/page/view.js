@@ -63,12 +63,13 @@ export class Card {
   }
 
   // The whole answer.
-  finish(reply) {
+  finish(reply, response) {
     this.score.textContent = number(reply.score);
     this.score.classList.toggle("none", reply.score === null);
     const votes = reply.judgements.length;
     this.note.textContent = votes === 0 ? numberNote(reply) : voteNote(reply);
-    if (reply.tokens?.length > 0) this.strip.replaceChildren(heatMap(reply.tokens));
+    if (reply.tokens?.length > 0) this.strip.replaceChildren(heatMap("token", reply.tokens));
+    if (reply.steps?.length > 0) this.strip.replaceChildren(heatMap("step", steps(reply.steps, response)));
     const scores = reply.judgements.map((judgement) => judgement.score).filter((score) => score !== null);
     if (reply.scale && scores.length > 0) {
       this.strip.replaceChildren(strip(scores, reply.score, reply.scale));
@@ -113,22 +114,31 @@ function numberNote(reply) {
   return variance === null ? "" : `± ${number(Math.sqrt(variance))} by its own distribution`;
 }
 
-// The tokens of a response on a ground that says how far each stands from the mean.
-function heatMap(tokens) {
-  const mean = tokens.reduce((sum, token) => sum + token.value, 0) / tokens.length;
-  const most = Math.max(...tokens.map((token) => Math.abs(token.value - mean))) || 1;
+// Steps with their text; what stands between two of them goes with the first.
+function steps(scored, response) {
+  const characters = [...response];
+  return scored.map(({ start, value }, index) => {
+    const next = scored[index + 1]?.start ?? characters.length;
+    return { text: characters.slice(index === 0 ? 0 : start, next).join(""), value };
+  });
+}
+
+// The tokens or steps of a response on a ground that says how far each stands from the mean.
+function heatMap(kind, parts) {
+  const mean = parts.reduce((sum, part) => sum + part.value, 0) / parts.length;
+  const most = Math.max(...parts.map((part) => Math.abs(part.value - mean))) || 1;
   const block = element("div", "part");
   const text = element("p", "heat");
-  for (const token of tokens) {
-    const away = token.value - mean;
-    const shown = element("span", away < 0 ? "low" : "high", token.text);
+  for (const part of parts) {
+    const away = part.value - mean;
+    const shown = element("span", away < 0 ? "low" : "high", part.text);
     shown.style.setProperty("--heat", `${Math.round((70 * Math.abs(away)) / most)}%`);
-    shown.title = number(token.value);
+    shown.title = number(part.value);
     text.append(shown);
   }
-  const values = tokens.map((token) => token.value);
+  const values = parts.map((part) => part.value);
   const range = `${number(Math.min(...values))} to ${number(Math.max(...values))}`;
-  block.append(element("h4", "", `value of each token, ${range}: green above the mean, red below`), text);
+  block.append(element("h4", "", `value of each ${kind}, ${range}: green above the mean, red below`), text);
   return block;
 }
 

@@ -79,6 +79,12 @@ fn read(folder: &Path) -> anyhow::Result<EnergyConfig> {
     Ok(config)
 }
 
+/// Mean and deviation of a refinement's rewards, where known.
+pub(crate) fn normalisation(located: &Located) -> anyhow::Result<Option<(f64, f64)>> {
+    let config = read(&located.base)?;
+    Ok(config.mean.zip(config.std))
+}
+
 /// What to do with a base model; also given the hash of its output matrix.
 type UseBase<'a> = dyn FnMut(&dyn EmbeddingModel, &str) -> anyhow::Result<()> + 'a;
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::generative::split_last_turn;
 use super::{
-    Answer, Ask, Counters, Event, Family, ModelCard, Prepared, ServedEngine, ServedModel,
-    ServedText, Step, StepEngine, Waiting,
+    Answer, Ask, Counters, Event, Family, JudgeAsk, ModelCard, Prepared, Sequence, ServedEngine,
+    ServedModel, ServedText, Step, StepEngine, Waiting,
 };
 use crate::model::{ItemFault, RewardModel};
 
@@ -53,6 +54,12 @@ impl ServedText for BatchText {
     }
 
     fn prepare(&self, ask: Ask) -> Result<Prepared, ItemFault> {
+        let ask = match ask {
+            Ask::Sequence(Sequence::Conversation { conversation, .. }) => {
+                Ask::Judge(JudgeAsk::new(split_last_turn(conversation)?, None, 1))
+            }
+            other => other,
+        };
         let Ask::Judge(judge) = &ask else {
             let message = "this model scores a response to a prompt and does nothing else";
             return Err(ItemFault::Unsupported(message.into()));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::serve::served_scores;
 use crate::support::{fail, report, rows, succeed, text, write};
 use crate::training::tiny_judge;
 
@@ -122,10 +123,29 @@ fn from_labels_to_a_model_to_its_refinement() {
     }
     assert_eq!(values(&first), values(&second), "a fixed seed gives the same scores");
     assert_eq!(values(&first).len(), raw.len());
+    are_served((&base, &raw), (&refined, &values(&first)), folder.path());
     let result =
         report(&["eval", "pairs", "--model", &refined, "--data", &input, "--out", &at("result")]);
     assert_eq!(result["result"]["counts"]["items"], 16);
     refusals(folder.path(), (&base, &refined, &model));
+}
+
+/// A refinement and an ensemble of both answer behind a server as they do offline.
+fn are_served((base, raw): (&str, &[f64]), (refined, offline): (&str, &[f64]), folder: &Path) {
+    let items: Vec<Value> = rows(&pairs())
+        .iter()
+        .flat_map(|row| ["chosen", "rejected"].map(|side| (row, side)))
+        .map(|(row, side)| json!({ "prompt": row["prompt"], "response": row[side] }))
+        .collect();
+    assert_eq!(items.len(), offline.len());
+    let served = |model: &str| -> Vec<f64> {
+        let results = served_scores(model, &items);
+        results.iter().map(|result| result["score"].as_f64().expect("a number")).collect()
+    };
+    assert_eq!(served(refined), offline, "a refinement, to the last bit");
+    let members = format!("version = 1\nmembers = [{base:?}, {refined:?}]\n");
+    let mean: Vec<f64> = raw.iter().zip(offline).map(|(a, b)| (a + b) / 2.0).collect();
+    assert_eq!(served(&write(folder, "both.toml", members)), mean, "an ensemble");
 }
 
 fn refusals(folder: &Path, (base, refined, model): (&str, &str, &str)) {

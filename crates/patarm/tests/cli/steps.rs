@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::serve::served_scores;
 use crate::support::{fail, report, rows, succeed, text, write};
 use crate::training::tiny_judge;
 
@@ -66,6 +67,13 @@ fn a_step_model_trains_resumes_scores_and_is_measured() {
     let scored = read(&at("items.out")).remove(0);
     assert_eq!(scored["spans"], json!([[0, 6], [8, 13]]));
     let of_response = scored["steps"].as_array().expect("steps").clone();
+    let served = served_scores(&run, &[json!({ "prompt": "q1", "response": "adds 1\n\nsings" })]);
+    assert_eq!(served[0]["score"], scored["score"], "the same, to the last bit");
+    let spans = json!([
+        { "start": 0, "end": 6, "value": of_response[0] },
+        { "start": 8, "end": 13, "value": of_response[1] },
+    ]);
+    assert_eq!(served[0]["steps"], spans);
     succeed(&["score", "--steps", "--model", &run, "--input", &steps, "--out", &at("steps.out")]);
     let by_steps = read(&at("steps.out"));
     assert_eq!(by_steps.len(), 20);

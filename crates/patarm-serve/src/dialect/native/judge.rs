@@ -6,13 +6,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use patarm_reward::judgement::Judgement;
+use patarm_reward::model::Reward;
 use patarm_reward::serving::{Answer, Ask, Delivery, JudgeAsk, ModelCard};
 use patarm_text::Item;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ItemError, Prompt, TaskName, TokenScore};
+use super::{ItemError, Prompt, StepScore, TaskName, TokenScore};
 use crate::core::{Ticket, Update};
 use crate::dialect::Dialect;
 use crate::exchange::{Exchange, InFlight, KEEP_ALIVE, Route, json as json_reply};
@@ -58,6 +59,9 @@ pub struct JudgeReply {
     /// The value of every scored token in order, for models that give any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenScore>,
+    /// The value of every step in order, for models that give any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepScore>,
     /// Tokens read.
     pub prompt_tokens: usize,
 }
@@ -119,11 +123,10 @@ impl JudgeReply {
             Answer::Judgements(judgements) => judgements.iter().map(Into::into).collect(),
             _ => Vec::new(),
         };
-        let (variance, tokens) = match answer {
-            Answer::Reward(reward) => {
-                (reward.variance, reward.token_values.iter().map(TokenScore::from).collect())
-            }
-            _ => (None, Vec::new()),
+        let nothing = Reward::default();
+        let reward = match answer {
+            Answer::Reward(reward) => reward,
+            _ => &nothing,
         };
         Self {
             model: card.name.clone(),
@@ -132,8 +135,9 @@ impl JudgeReply {
             valid_votes: vote.map_or(0, |vote| vote.num_valid),
             scale: card.scale.map(|(low, high)| [low, high]),
             judgements,
-            variance,
-            tokens,
+            variance: reward.variance,
+            tokens: reward.token_values.iter().map(TokenScore::from).collect(),
+            steps: StepScore::of(reward),
             prompt_tokens,
         }
     }

@@ -24,7 +24,8 @@ pub struct ScoreRequest {
     pub items: Vec<ItemRequest>,
     /// Judgements an item, for models that write any.
     pub votes: Option<usize>,
-    /// Whether to tell the value of every token of a response, for models that give any.
+    /// Whether to tell the value of every token or step of a response, for models that
+    /// give any.
     #[serde(default)]
     pub tokens: bool,
 }
@@ -78,9 +79,31 @@ pub struct ItemScore {
     /// gives any; the texts together are the response and what ends its turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenScore>,
+    /// The value of every step in order, where it was asked for and the model gives any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepScore>,
     /// Why there is no score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ItemError>,
+}
+
+/// The value of one step of a response.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct StepScore {
+    /// Its first character in the response.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
+    /// Its value.
+    pub value: f64,
+}
+
+impl StepScore {
+    /// The steps of a reward.
+    pub(crate) fn of(reward: &Reward) -> Vec<Self> {
+        let spans = reward.step_spans.iter().zip(&reward.step_values);
+        spans.map(|(&(start, end), &value)| Self { start, end, value }).collect()
+    }
 }
 
 /// The value of one token.
@@ -119,15 +142,16 @@ impl ItemScore {
             spread: vote.map(|vote| vote.spread),
             valid_votes: vote.map(|vote| vote.num_valid),
             variance: reward.variance,
-            distribution: reward.distribution,
             tokens: reward.token_values.iter().map(TokenScore::from).collect(),
+            steps: StepScore::of(&reward),
+            distribution: reward.distribution,
             error,
         }
     }
 
-    /// The same without values of tokens.
-    fn without_tokens(self) -> Self {
-        Self { tokens: Vec::new(), ..self }
+    /// The same without values of tokens and steps.
+    fn without_parts(self) -> Self {
+        Self { tokens: Vec::new(), steps: Vec::new(), ..self }
     }
 }
 
@@ -183,7 +207,7 @@ impl Route for Score {
         let card = host.card();
         let result = |(id, answer)| {
             let result = ItemScore::new(id, card, answer);
-            if request.tokens { result } else { result.without_tokens() }
+            if request.tokens { result } else { result.without_parts() }
         };
         json(&ScoreReply {
             model: card.name.clone(),

@@ -8,20 +8,24 @@ use patarm_models::EngineLimits;
 use patarm_reward::cache::judged::AnswerCache;
 use patarm_reward::cache::{CachedCompleter, VerdictCache};
 use patarm_reward::completer::{Completer, CompletionRequest, CompletionResult};
+use patarm_reward::embedded::ReadOut;
 use patarm_reward::judge::CompleterJudge;
 use patarm_reward::observer::Silent;
 use patarm_reward::openai::{OpenAiCompleter, OpenAiTarget};
 use patarm_reward::ordinal::OrdinalText;
 use patarm_reward::scalar::ScalarText;
 use patarm_reward::serving::{
-    CachedModel, GenerativeModel, GenerativeText, ModelCard, NumberModel, Reading, RemoteModel,
-    ServedModel,
+    BatchModel, CachedModel, Family, GenerativeModel, GenerativeText, ModelCard, NumberModel,
+    Reading, RemoteModel, ServedModel,
 };
 use patarm_reward::template::JudgeTemplate;
+use patarm_reward::voting::VoteCombine;
 use patarm_text::tokenizer::Tokenizer;
 
+use super::kept::KeptModel;
 use crate::cli::serve::Serve;
 use crate::cli::{Global, JudgeOptions};
+use crate::combined::CombinedModel;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::reward_models::AnyHead;
@@ -59,14 +63,22 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     if OpenAiTarget::is_remote(model) {
         return remote(name, &asked, options.cache.as_deref());
     }
-    let located = resolve::locate(model)?;
-    energy::refuse(&located, "is not served yet; use `patarm score`")?;
     // With several models the file is the remote one's.
     let cache = options.cache.as_deref().filter(|_| options.models.len() == 1);
+    if cache.is_some() && reward_models::gives_numbers(model)? {
+        let message = format!("--cache keeps judgements, and {name} writes none");
+        return Err(failure(Code::Usage, message));
+    }
+    if CombinedModel::is_one(Path::new(model)) {
+        return kept((name, &asked), (Family::Combined, None), global);
+    }
+    let located = resolve::locate(model)?;
+    if energy::is_one(&located) {
+        return kept((name, &asked), (Family::Energy, energy::normalisation(&located)?), global);
+    }
     if let Some(config) = reward_models::description(&located)? {
-        if cache.is_some() {
-            let message = format!("--cache keeps judgements, and {name} writes none");
-            return Err(failure(Code::Usage, message));
+        if matches!(config.family, RewardFamily::Step(_)) {
+            return kept((name, &asked), (Family::Step, config.mean.zip(config.std)), global);
         }
         return number(name, &located, &config, global);
     }
@@ -107,6 +119,28 @@ fn number(
     };
     let revision = located.sha256.clone();
     Ok(Box::new(NumberModel::new(name, decoder, reading, config, revision)))
+}
+
+/// A model that is opened as `patarm score` opens it and stays where it is.
+fn kept(
+    (name, asked): (&str, &JudgeOptions),
+    (family, normalisation): (Family, Option<(f64, f64)>),
+    global: &Global,
+) -> anyhow::Result<Box<dyn ServedModel>> {
+    let card = ModelCard {
+        name: name.to_owned(),
+        family,
+        // The model itself says what is too long for it: its tokens are not known here.
+        max_tokens: usize::MAX,
+        votes: 1,
+        read_out: ReadOut::Expected,
+        combine: VoteCombine::Mean,
+        scale: None,
+        normalisation,
+        template: None,
+        revision: None,
+    };
+    Ok(Box::new(BatchModel::new(KeptModel::open(asked, global)?, card)))
 }
 
 fn remote(
