@@ -33,6 +33,9 @@ def start(options):
     place = {"gguf_file": options.gguf.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.gguf.parent, **place)
     body = transformers.AutoModelForCausalLM.from_pretrained(options.gguf.parent, dtype=torch.float32, **place)
+    # The weights are single precision now.
+    if hasattr(body.config, "quantization_config"):
+        del body.config.quantization_config
     body.config.pad_token_id = tokenizer.pad_token_id
     body.config.num_labels = 1
     model = transformers.AutoModelForSequenceClassification.from_config(body.config)
@@ -125,9 +128,19 @@ def ours(options, folder):
             "seconds": [row["num_tokens"] / row["train_tokens_per_s"] for row in rows]}
 
 
+def as_run(folder, result):
+    """The peer's curve as a run directory: `patarm report OUT/patarm OUT/trl` overlays both."""
+    folder.mkdir(exist_ok=True)
+    rows = [{"phase": "bradley_terry", "step": step, "loss": loss}
+            for step, loss in enumerate(result["losses"], start=1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def speed(result, count):
-    """Tokens a second over the steps after the first two."""
-    return sum(result["tokens"][2:count]) / sum(result["seconds"][2:count])
+    """Median tokens a second over the steps after the first two: on a shared machine the
+    slow minutes of one side must not decide."""
+    steps = zip(result["tokens"][2:count], result["seconds"][2:count])
+    return statistics.median(tokens / seconds for tokens, seconds in steps)
 
 
 def arguments():
@@ -155,6 +168,7 @@ def main():
     rows = pairs(options, transformers.AutoTokenizer.from_pretrained(folder))
     results = {"patarm": ours(options, folder), "trl": theirs(options, folder, rows)}
     (options.out / "result.json").write_text(json.dumps(results))
+    as_run(options.out / "trl", results["trl"])
     mine, other = results["patarm"], results["trl"]
     count = min(len(mine["losses"]), len(other["losses"]))
     same = mine["tokens"][:count] == other["tokens"][:count]

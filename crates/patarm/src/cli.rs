@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use eval::{Eval, EvalCommand, EvalMode, Measure, OrderChoice};
-pub(crate) use steps::{StepCut, StepData, StepEstimate, StepLabels, StepSource, StepTargets};
+pub(crate) use steps::{
+    StepCut, StepData, StepEstimate, StepLabels, StepQuality, StepSource, StepTargets,
+};
 
 /// Train, evaluate and serve reward models for language models.
 #[derive(Debug, Parser)]
@@ -265,6 +267,8 @@ pub(crate) enum DataCommand {
     StepLabels(StepLabels),
     /// Give thinking steps the targets of ReasonFlux-PRM.
     StepTargets(StepTargets),
+    /// Ask a judge for the quality of thinking steps, for step-targets.
+    StepQuality(StepQuality),
     /// Remove comparisons that overlap other files.
     Decontaminate {
         /// Preference file.

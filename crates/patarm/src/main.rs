@@ -22,6 +22,7 @@ mod resolve;
 mod reward_base;
 mod reward_models;
 mod reward_training;
+mod samples;
 mod stages;
 mod step_models;
 mod step_training;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use patarm_eval::pairs::{Evaluated, PairsEvaluator, evaluate_pairs};
+use patarm_eval::pairs::{Evaluated, PairsEvaluator, pair_items, pairs_from_rewards};
 use patarm_eval::store;
 use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily};
 use patarm_models::{AdamWConfig, Decoder, HeadInit};
@@ -31,7 +31,7 @@ use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::reward_models::AnyHead;
 use crate::training::{open_run, pairs_options, run_info};
-use crate::{output, reward_base, reward_models};
+use crate::{output, reward_base, reward_models, samples};
 
 /// The recipe's table.
 #[derive(Clone, Copy)]
@@ -371,11 +371,15 @@ fn evaluate(
     }
     let mut evaluated = None;
     objective.with_model(decoder, &mut |model| {
-        evaluated = Some(evaluate_pairs(model, &used, &pairs_options(recipe.seed)));
+        let rewards = model.score(&pair_items(&used));
+        let options = pairs_options(recipe.seed);
+        let found = pairs_from_rewards(&model.name(), &used, &rewards, &options);
+        evaluated = Some(found.map(|found| (found, rewards)));
     });
-    let evaluated = evaluated.transpose()?;
-    if let Some(evaluated) = &evaluated {
-        store::write_folder(&out.join("evaluations/trained"), evaluated)?;
-    }
-    Ok(evaluated)
+    let Some((evaluated, rewards)) = evaluated.transpose()? else {
+        return Ok(None);
+    };
+    store::write_folder(&out.join("evaluations/trained"), &evaluated)?;
+    samples::keep_pairs(out, "trained", &used, &rewards)?;
+    Ok(Some(evaluated))
 }

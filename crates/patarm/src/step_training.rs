@@ -22,11 +22,13 @@ use crate::cli::Global;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::training::{UsedData, described_run, open_run};
-use crate::{datasets, output, pull, reward_base, reward_models, step_models};
+use crate::{datasets, output, pull, reward_base, reward_models, samples, step_models};
 
 /// The split does not follow the run's seed, so that seeds are measured on the same
 /// solutions.
 const HELD_OUT_SEED: u64 = 0;
+/// Solutions of the report's sample.
+const SAMPLES: usize = 12;
 /// Stream of swapped labels.
 const FLIP_STREAM: u64 = 0xf11c;
 /// File of the held-out figures in the run directory.
@@ -273,13 +275,21 @@ fn evaluate(
     if used.is_empty() {
         return Ok(None);
     }
-    let mut result = None;
+    let (mut result, mut scored) = (None, None);
     discriminative::Objective::with_model(objective, decoder, &mut |model| {
         result = Some(evaluate_steps(model, used));
+        let few: Vec<_> = used.iter().take(SAMPLES).map(|one| one.solution.clone()).collect();
+        scored = model.score_steps(&few);
     });
     let result = result.transpose()?;
     if let Some(result) = &result {
         write_json(&out.join(RESULT_FILE), result)?;
     }
+    let scored = used.iter().zip(scored.unwrap_or_default());
+    samples::keep_solutions(
+        out,
+        "trained",
+        scored.filter_map(|(one, steps)| Some((one, steps.ok()?))),
+    )?;
     Ok(result)
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::JudgeOptions;
+
 /// Where solutions come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StepSource {
@@ -81,6 +83,22 @@ pub(crate) struct StepTargets {
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+/// `patarm data step-quality`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StepQuality {
+    /// Rows of `prompt`, `steps` (the thinking) and `response`; steps with labels keep them.
+    pub(crate) traces: PathBuf,
+    /// Who judges: a judge here or `openai:BASE_URL#MODEL`, or any reward model.
+    #[command(flatten)]
+    pub(crate) judge: JudgeOptions,
+    /// The lowest and the highest score, which become 0 and 1.
+    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], default_values_t = [1.0, 10.0])]
+    pub(crate) scale: Vec<f64>,
+    /// Output file: the same rows, with the quality of each step as its label.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
 }
 
 /// What the share of right completions becomes.

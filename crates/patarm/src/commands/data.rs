@@ -3,10 +3,12 @@
 
 mod pass_fail;
 mod step_labels;
+mod step_quality;
 mod step_targets;
 mod steps;
 mod tasks;
 mod tool_pairs;
+mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,7 @@ pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> 
         DataCommand::PassFail(options) => pass_fail::run(options, global),
         DataCommand::Steps(options) => steps::run(options, global),
         DataCommand::StepLabels(options) => step_labels::run(options, global),
+        DataCommand::StepQuality(options) => step_quality::run(options, global),
         DataCommand::StepTargets(options) => step_targets::run(options, global),
         DataCommand::Decontaminate { file, against, out, ngram } => {
             separate(file, against, (out, *ngram), global)

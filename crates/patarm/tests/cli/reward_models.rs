@@ -102,6 +102,11 @@ fn from_labels_to_a_model_to_its_refinement() {
     for name in ["pass_variance", "group_top_advantage", "pass_fail_auc", "tie_share"] {
         assert!(metrics.iter().any(|row| row[name].is_number()), "{name} is not reported");
     }
+    let kept = rows(&std::fs::read_to_string(at("soli/samples/trained.jsonl")).expect("samples"));
+    assert!(kept.iter().all(|row| row["score"].is_number()), "{kept:?}");
+    let page = at("report.html");
+    succeed(&["report", &base, "--out", &page]);
+    assert!(std::fs::read_to_string(&page).expect("page").contains("badge c0"), "scores are shown");
     let input = write(folder.path(), "pairs.jsonl", pairs());
     let scores = at("scores.jsonl");
     succeed(&["score", "--model", &base, "--input", &input, "--out", &scores]);

@@ -53,6 +53,8 @@ fn a_step_model_trains_resumes_scores_and_is_measured() {
     assert!(trained["result"]["auc"]["value"].is_number(), "{trained}");
     succeed(&["train", &recipe, "--resume", &at("run")]);
     assert!(folder.path().join("run/held_out_steps.json").exists());
+    let kept = read(&at("run/samples/trained.jsonl"));
+    assert_eq!(kept[0]["parts"].as_array().map(Vec::len), Some(2), "values for the report");
     let config: Value = serde_json::from_slice(
         &std::fs::read(at("run/checkpoints/final/config.json")).expect("file"),
     )
@@ -247,4 +249,31 @@ fn step_labels_from_completions_repeat_and_resume() {
     let file = write(folder.path(), "bare.jsonl", lines(&[bare]));
     let arguments = ["data", "step-labels", &file, "--model", &model, "--out", &at("d.jsonl")];
     fail(3, &["reference"], &arguments);
+}
+
+#[test]
+fn a_judge_fills_in_the_quality_that_is_missing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let out = text(&folder.path().join("out.jsonl"));
+    let model = tiny_judge(folder.path());
+    let labelled = write(folder.path(), "labelled.jsonl", labelled(8));
+    let recipe = RECIPE.replace("MODEL", &model).replace("steps.jsonl", &labelled);
+    let recipe = write(folder.path(), "recipe.toml", recipe);
+    let judge = text(&folder.path().join("run"));
+    report(&["train", &recipe, "--out", &judge]);
+    let trace = json!({
+        "id": "t", "prompt": "q", "steps": ["hm", "so", "wait"], "response": "so\n\ndone",
+        "labels": [0.5, null, null], "kept": true,
+    });
+    let traces = write(folder.path(), "t.jsonl", lines(&[trace]));
+    let ask = ["data", "step-quality", &traces, "--model", &judge, "--out", &out];
+    let told = report(&[&ask[..], &["--scale", "0", "1"]].concat());
+    assert_eq!((&told["steps"], &told["faults"]), (&json!(2), &json!(0)));
+    let row = read(&out).remove(0);
+    assert_eq!((&row["labels"][0], &row["kept"]), (&json!(0.5), &json!(true)));
+    for step in 1..3 {
+        let quality = row["labels"][step].as_f64().expect("a number");
+        assert!(quality > 0.0 && quality < 1.0, "a probability of the judge: {quality}");
+    }
+    fail(2, &["--scale"], &[&ask[..], &["--scale", "3", "3"]].concat());
 }

@@ -1,30 +1,21 @@
 //! `patarm data step-targets`: ReasonFlux-PRM's targets for thinking steps.
 
-use std::path::Path;
-
-use patarm_eval::benchmark::load::{LoadReport, each_row};
 use patarm_models::kernels::random;
 use patarm_reward::embedding::embed;
 use patarm_reward::reasonflux::{
     Alignment, CoherenceConfig, StepTarget, TargetConfig, Trace, targets,
 };
 use patarm_text::LabelledSolution;
-use patarm_text::steps::segment;
 use serde_json::{Value, json};
 
 use super::steps::segmentation;
+use super::traces::read;
 use crate::cli::{Global, StepTargets};
 use crate::exit::{Code, failure};
 use crate::{output, resolve};
 
 /// Stream of the draws of unrelated steps.
 const STREAM: u64 = 0x7a5;
-
-/// A trace as read: thinking steps with their quality, and the response's steps.
-struct Read {
-    thinking: LabelledSolution,
-    response: Vec<String>,
-}
 
 /// A trace's vectors.
 struct Embedded {
@@ -38,7 +29,7 @@ pub(super) fn run(options: &StepTargets, global: &Global) -> anyhow::Result<()> 
     if !options.temperature.is_finite() || options.temperature <= 0.0 {
         return Err(failure(Code::Usage, "--temperature must be positive"));
     }
-    let traces = read(options)?;
+    let traces = read(&options.traces, &segmentation(options.cut))?;
     if traces.len() < 2 {
         return Err(failure(Code::Data, "coherence needs steps of other traces; give at least 2"));
     }
@@ -104,38 +95,4 @@ fn unrelated<'v>(vectors: &'v [Embedded], own: usize, options: &StepTargets) -> 
         others[random::below(others.len(), options.seed, &[STREAM, own as u64, n as u64])]
     };
     (0..options.unrelated).map(draw).collect()
-}
-
-fn read(options: &StepTargets) -> anyhow::Result<Vec<Read>> {
-    let how = segmentation(options.cut);
-    let mut traces = Vec::new();
-    let mut problem = None;
-    let files = [options.traces.clone()];
-    each_row(&files, &mut LoadReport::default(), |row, _| {
-        let response = row.fields.get("response").and_then(Value::as_str);
-        let read = || -> Result<Read, String> {
-            let response = response.ok_or("`response`, the final answer's text, is missing")?;
-            if row.fields.get("steps").is_none() {
-                return Err("`steps`, the thinking, is missing".to_owned());
-            }
-            let value = Value::Object(row.fields.clone());
-            let thinking = LabelledSolution::from_json(value, row.line, &how)?;
-            let cut = segment(response, &how).map_err(|error| error.to_string())?;
-            let response = cut.iter().map(|step| step.words(response).to_owned()).collect();
-            Ok(Read { thinking, response })
-        };
-        match read() {
-            Ok(trace) => traces.push(trace),
-            Err(why) => problem = Some(place(row.file, row.line, &why)),
-        }
-        Ok(problem.is_none())
-    })?;
-    match problem {
-        Some(problem) => Err(failure(Code::Data, problem)),
-        None => Ok(traces),
-    }
-}
-
-fn place(file: &Path, line: u64, why: &str) -> String {
-    format!("{}, line {line}: {why}", file.display())
 }
