@@ -18,13 +18,17 @@ samples=$out/samples
 # compared with each other stands together, so that an early stop leaves whole comparisons.
 arms=${ARMS:-"hh bradley_terry 0
 hh ebrm 0
+hh ebrm_more 0
 hh soli_reward 0
+hh ties 0
 hh oprm 0
 hh q_rm 0
 hh patarm 0
 ultrafeedback bradley_terry 0
 ultrafeedback ebrm 0
+ultrafeedback ebrm_more 0
 ultrafeedback soli_reward 0
+ultrafeedback ties 0
 ultrafeedback oprm 0
 ultrafeedback q_rm 0
 ultrafeedback patarm 0
@@ -70,10 +74,13 @@ run_arm() {
     *) changes+=("data.max_response_tokens=224") ;;
     esac
     local recipe=$family
-    if [ "$family" = ties ]; then recipe=soli_reward; fi
+    case $family in
+    ties) recipe=soli_reward ;;
+    ebrm_more) recipe=ebrm ;;
+    esac
     # The recipes' rate is meant for more than the 25 updates of one epoch here.
     case $family in
-    patarm | ebrm) ;;
+    patarm | ebrm | ebrm_more) ;;
     *) changes+=("$recipe.optimizer.learning_rate=2e-4") ;;
     esac
     case $family in
@@ -82,13 +89,17 @@ run_arm() {
         recipe=hh_rlhf
         changes+=("parameters.freeze_below=18" "cold_start.steps=16" "grpo.pairs=16" "grpo.steps=25")
         ;;
-    ebrm)
+    ebrm | ebrm_more)
         local base=$out/$set-bradley_terry-f$flip-s$seed
         if ! [ -e "$base.seconds" ]; then
             rmdir "$run.taken"
             return
         fi
         changes+=("model=$base/checkpoints/final")
+        if [ "$family" = ebrm_more ]; then
+            # The recipe's batch makes ten updates of so few pairs.
+            changes+=("ebrm.schedule.batch=16" "ebrm.optimizer.learning_rate=1e-3")
+        fi
         ;;
     soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;
     ties)
@@ -102,7 +113,7 @@ run_arm() {
         fi
         ;;
     esac
-    if [ "$family" = ebrm ]; then
+    if [ "$recipe" = ebrm ]; then
         MODEL="" train_once "$run" "$repository/recipes/$recipe.toml" "${changes[@]}"
     else
         train_once "$run" "$repository/recipes/$recipe.toml" "${changes[@]}"

@@ -5,12 +5,13 @@ usage: families_table.py OUT
 
 One table a set: held-out accuracy by seed and over seeds (the interval resamples
 prompts, see summarise.py), the gain over the first family of the set on the same items,
-calibration error, bias towards length, faults, training tokens and time. Sets of steps:
-the area under the curve of right against wrong steps. Needs the standard library only.
+calibration error, bias towards length, faults, training tokens and time of the updates.
+Sets of steps: the area under the curve of right against wrong steps. Needs the standard library only.
 """
 
 import json
 import re
+import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from summarise import bootstrap, credits, defined_mean, differences, interval, mean, over_seeds, percent, rows
 
 NAME = re.compile(r"(hh|shortcut|ultrafeedback|qrm|flagged|prmbench|bigbench_mistake)-(.+)-f([0-9.]+)-s(\d+)$")
-FAMILIES = ["bradley_terry", "ebrm", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
+FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
 
 
 def finished(out):
@@ -41,7 +42,10 @@ def trained_tokens(folder):
 
 
 def minutes(folder):
-    return int(folder.with_name(folder.name + ".seconds").read_text()) / 60
+    """Time of the updates: that of the median one for all, so that a pause counts little."""
+    seconds = [(row.get("num_tokens") or 0) / row["train_tokens_per_s"] + (row.get("rollout_seconds") or 0)
+               for row in rows(folder / "metrics.jsonl") if row.get("train_tokens_per_s")]
+    return len(seconds) * statistics.median(seconds) / 60 if seconds else float("nan")
 
 
 def shown(values, digits=3):
@@ -71,7 +75,7 @@ def pair_row(family, seeds, first):
         shown([one["correlation"] for one in bias], 2),
         f'{share([one["chosen_longer"] for one in bias])} / {share([one["chosen_shorter"] for one in bias])}',
         percent(mean(one["accuracy"]["fault_share"] for one in results)), without,
-        f"{mean(map(trained_tokens, folders)):.0f}", f"{mean(map(minutes, folders)):.1f}"]
+        f"{mean(map(trained_tokens, folders)):.0f}", shown(map(minutes, folders), 1)]
 
 
 def pairs(title, families):
