@@ -144,7 +144,10 @@ fn heat_map(parts: &[SamplePart]) -> String {
 
 fn judgement_markup(sample: &Sample) -> String {
     let Some(judgement) = &sample.judgement else {
-        return format!("<div class=\"label\">score</div>{}", badge(sample));
+        return match sample.score {
+            Some(_) => format!("<div class=\"label\">score</div>{}", badge(sample)),
+            None => String::new(),
+        };
     };
     let criteria: String = judgement
         .rubric
@@ -180,7 +183,11 @@ fn extras(sample: &Sample) -> String {
     format!("<small>{expected}{reward}</small>")
 }
 
+/// What was given, on one line; empty where steps have values and the whole has none.
 fn badge(sample: &Sample) -> String {
+    if sample.judgement.is_none() && sample.score.is_none() {
+        return String::new();
+    }
     let colour = match sample.side.as_deref() {
         Some("chosen") => "c0",
         Some("rejected") => "c1",
