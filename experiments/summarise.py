@@ -75,11 +75,11 @@ def bootstrap(values):
 def over_seeds(per_seed):
     """The mean over seeds of every pair that all seeds measured."""
     shared = set.intersection(*(set(one) for one in per_seed))
-    return {pair: (mean(one[pair][0] for one in per_seed), per_seed[0][pair][1]) for pair in shared}
+    return {pair: (mean(one[pair][0] for one in per_seed), per_seed[0][pair][1]) for pair in sorted(shared)}
 
 
 def differences(before, after):
-    return {pair: (after[pair][0] - before[pair][0], after[pair][1]) for pair in before.keys() & after.keys()}
+    return {pair: (after[pair][0] - before[pair][0], after[pair][1]) for pair in sorted(before.keys() & after.keys())}
 
 
 def runs(out):
