@@ -56,7 +56,7 @@ pub(crate) enum Device {
 /// Arithmetic of products with weights; everything else is in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
-    /// bf16 where the processor has AVX512-BF16, else f32; `model logprobs` takes f32.
+    /// bf16 where its instructions outrun single precision, else f32, as `model logprobs`.
     Auto,
     /// Single precision.
     F32,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use patarm_reward::model::{ItemFault, Reward};
+use patarm_reward::model::{ItemFault, Reward, StepScores};
 use patarm_text::{Comparison, Item, LabelledSolution};
 use serde_json::{Value, json};
 
@@ -39,20 +39,27 @@ pub(crate) fn keep_pairs(
 pub(crate) fn keep_solutions<'s>(
     out: &Path,
     name: &str,
-    scored: impl Iterator<Item = (&'s LabelledSolution, Vec<f64>)>,
+    scored: impl Iterator<Item = (&'s LabelledSolution, &'s StepScores)>,
 ) -> anyhow::Result<()> {
-    let row = |(labelled, values): (&LabelledSolution, Vec<f64>)| {
-        let steps = &labelled.solution.steps;
-        let part =
-            |(step, value): (&String, f64)| json!({ "text": format!("{step}\n"), "value": value });
-        json!({
+    let row = |(labelled, scores): (&LabelledSolution, &StepScores)| {
+        let (steps, values) = (&labelled.solution.steps, scores.as_ref().ok()?);
+        let texts = steps.iter().map(|step| format!("{step}\n"));
+        Some(json!({
             "pair_id": labelled.id,
             "prompt": labelled.solution.prompt.transcript(),
             "response": steps.join("\n"),
-            "parts": steps.iter().zip(values).map(part).collect::<Vec<_>>(),
-        })
+            "parts": shown(texts.zip(values.iter().copied())),
+        }))
     };
-    keep(out, name, &scored.map(row).collect::<Vec<_>>())
+    keep(out, name, &scored.take(SAMPLES).filter_map(row).collect::<Vec<_>>())
+}
+
+/// Parts as rows have them; none where a value is not a number, which no row can hold.
+fn shown(parts: impl Iterator<Item = (String, f64)>) -> Vec<Value> {
+    let part = |(text, value): (String, f64)| {
+        value.is_finite().then(|| json!({ "text": text, "value": value }))
+    };
+    parts.map(part).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn keep(out: &Path, name: &str, rows: &[Value]) -> anyhow::Result<()> {
@@ -78,8 +85,7 @@ fn said(item: &Item, reward: &Reward) -> Option<Value> {
 
 /// Tokens or steps with their values; the text between two steps goes with the first.
 fn parts(item: &Item, reward: &Reward) -> Vec<Value> {
-    let tokens = reward.token_values.iter();
-    let tokens = tokens.map(|token| json!({ "text": token.text, "value": token.value }));
+    let tokens = reward.token_values.iter().map(|token| (token.text.clone(), token.value));
     let characters: Vec<char> = item.response.chars().collect();
     let starts = reward.step_spans.iter().map(|(start, _)| *start).skip(1);
     let ends = starts.chain([characters.len()]);
@@ -87,9 +93,9 @@ fn parts(item: &Item, reward: &Reward) -> Vec<Value> {
     let steps = ends.zip(&reward.step_values).filter_map(|(end, value)| {
         let text: String = characters.get(begun..end)?.iter().collect();
         begun = end;
-        Some(json!({ "text": text, "value": value }))
+        Some((text, *value))
     });
-    tokens.chain(steps).collect()
+    shown(tokens.chain(steps))
 }
 
 #[cfg(test)]
@@ -126,5 +132,13 @@ mod tests {
         let row = said(&item(), &reward).expect("a row");
         assert_eq!(row["parts"].as_array().map(Vec::len), Some(2));
         assert_eq!(said(&item(), &Reward::of(2.0)).expect("a row")["parts"], json!([]));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_left_out() {
+        let token = TokenValue { text: "one".into(), value: f64::NAN };
+        let row = said(&item(), &Reward { token_values: vec![token], ..Reward::of(f64::NAN) });
+        let row = row.expect("a row");
+        assert_eq!((&row["score"], &row["parts"]), (&Value::Null, &json!([])));
     }
 }

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_eval::steps::evaluator::{StepEvaluator, StepResult, evaluate_steps};
+use patarm_eval::steps::evaluator::{StepEvaluator, StepResult, steps_from_scores};
 use patarm_files::{ModelFiles, RewardConfig, RewardFamily};
 use patarm_models::{Decoder, StepHead};
 use patarm_reward::model::Evaluator;
 use patarm_reward::observer::Observer;
 use patarm_reward::process::StepText;
-use patarm_text::LabelledSolution;
 use patarm_text::solutions::{read_solutions, split_solutions};
 use patarm_text::tokenizer::Tokenizer;
+use patarm_text::{LabelledSolution, Solution};
 use patarm_train::Recipe;
 use patarm_train::discriminative;
 use patarm_train::process_reward::{ProcessReward, ProcessRewardConfig, StepLimits, TrainingSteps};
@@ -27,8 +27,6 @@ use crate::{datasets, output, pull, reward_base, reward_models, samples, step_mo
 /// The split does not follow the run's seed, so that seeds are measured on the same
 /// solutions.
 const HELD_OUT_SEED: u64 = 0;
-/// Solutions of the report's sample.
-const SAMPLES: usize = 12;
 /// Stream of swapped labels.
 const FLIP_STREAM: u64 = 0xf11c;
 /// File of the held-out figures in the run directory.
@@ -275,21 +273,15 @@ fn evaluate(
     if used.is_empty() {
         return Ok(None);
     }
-    let (mut result, mut scored) = (None, None);
+    let solutions: Vec<Solution> = used.iter().map(|one| one.solution.clone()).collect();
+    let mut scored = None;
     discriminative::Objective::with_model(objective, decoder, &mut |model| {
-        result = Some(evaluate_steps(model, used));
-        let few: Vec<_> = used.iter().take(SAMPLES).map(|one| one.solution.clone()).collect();
-        scored = model.score_steps(&few);
+        scored = model.score_steps(&solutions).map(|scores| (model.name(), scores));
     });
-    let result = result.transpose()?;
-    if let Some(result) = &result {
-        write_json(&out.join(RESULT_FILE), result)?;
-    }
-    let scored = used.iter().zip(scored.unwrap_or_default());
-    samples::keep_solutions(
-        out,
-        "trained",
-        scored.filter_map(|(one, steps)| Some((one, steps.ok()?))),
-    )?;
-    Ok(result)
+    let (name, scores) =
+        scored.ok_or_else(|| failure(Code::Bug, "a process reward model scores steps"))?;
+    let result = steps_from_scores(&name, used, &scores);
+    write_json(&out.join(RESULT_FILE), &result)?;
+    samples::keep_solutions(out, "trained", used.iter().zip(&scores))?;
+    Ok(Some(result))
 }

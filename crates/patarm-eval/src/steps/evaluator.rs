@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use patarm_reward::model::{Evaluator, Measurement, RewardModel};
+use patarm_reward::model::{Evaluator, Measurement, RewardModel, StepScores};
 use patarm_text::{Comparison, LabelledSolution, Solution};
 use serde::{Deserialize, Serialize};
 
@@ -75,9 +75,19 @@ pub fn evaluate_steps(
     let scores = model
         .score_steps(&asked)
         .ok_or_else(|| Error::bad_input(format!("{} gives no number for a step", model.name())))?;
+    Ok(steps_from_scores(&model.name(), solutions, &scores))
+}
+
+/// Compares scores of the solutions' steps, solution by solution, with their labels.
+#[must_use]
+pub fn steps_from_scores(
+    model_name: &str,
+    solutions: &[LabelledSolution],
+    scores: &[StepScores],
+) -> StepResult {
     let (mut known, mut within, mut num_faults) = (Vec::new(), Vec::new(), 0);
     let mut clusters = HashMap::new();
-    for (solution, scores) in solutions.iter().zip(&scores) {
+    for (solution, scores) in solutions.iter().zip(scores) {
         let Ok(scores) = scores else {
             num_faults += 1;
             continue;
@@ -95,9 +105,9 @@ pub fn evaluate_steps(
     let num_right = known.iter().filter(|step| step.label > RIGHT).count();
     let share = |count: usize| (!known.is_empty()).then(|| count as f64 / known.len() as f64);
     let agrees = |step: &&Known| (step.score > RIGHT) == (step.label > RIGHT);
-    Ok(StepResult {
+    StepResult {
         schema_version: SCHEMA_VERSION,
-        model: model.name(),
+        model: model_name.to_owned(),
         num_solutions: solutions.len(),
         num_steps: known.len(),
         num_right,
@@ -109,7 +119,7 @@ pub fn evaluate_steps(
         squared_error: mean(&known.iter().map(|s| (s.score - s.label).powi(2)).collect::<Vec<_>>()),
         expected_calibration_error: calibration_error(&known),
         scores: Summary::of(&scores),
-    })
+    }
 }
 
 fn area(known: &[Known]) -> Option<Estimate> {

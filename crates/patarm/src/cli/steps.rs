@@ -1,4 +1,4 @@
-//! `patarm data steps` and `patarm data step-labels`.
+//! `patarm data steps`, `step-labels`, `step-targets` and `step-quality`.
 
 use std::path::PathBuf;
 

@@ -35,9 +35,11 @@ pub(super) fn run(options: &StepQuality, global: &Global) -> anyhow::Result<()> 
     if observer.is_interrupted() {
         return Err(failure(Code::Interrupted, "interrupted; nothing was written"));
     }
-    let num_faults = rewards.iter().filter(|reward| reward.is_err()).count();
+    let mut num_faults = 0;
     for (&(trace, step), reward) in asked.iter().zip(&rewards) {
-        traces[trace].thinking.labels[step] = quality(reward, (low, high));
+        let label = quality(reward, (low, high));
+        num_faults += usize::from(label.is_none());
+        traces[trace].thinking.labels[step] = label;
     }
     let lines: String = traces.iter().map(|trace| format!("{}\n", row(trace))).collect();
     patarm_files::write_atomically(&options.out, lines.as_bytes())?;
@@ -85,7 +87,7 @@ fn item(trace: &Trace, step: usize) -> Item {
 
 /// A score as a share of its scale; `None` where there is no usable one.
 fn quality(reward: &Result<Reward, ItemFault>, (low, high): (f64, f64)) -> Option<f64> {
-    let value = reward.as_ref().ok()?.value;
+    let value = Some(reward.as_ref().ok()?.value).filter(|value| value.is_finite())?;
     Some(((value - low) / (high - low)).clamp(0.0, 1.0))
 }
 
