@@ -21,7 +21,9 @@
 pub mod attention_plan;
 pub mod backend;
 pub mod buffer;
+mod checks;
 pub mod cpu;
+pub mod cuda;
 pub mod random;
 pub mod sampling;
 
@@ -32,4 +34,5 @@ pub use backend::{
 };
 pub use buffer::Buffer;
 pub use cpu::{Cpu, CpuOptions, Instructions, Precision};
+pub use cuda::{Cuda, CudaOptions, DeviceFault, FaultKind};
 pub use sampling::{SampledToken, SamplingOptions};
