@@ -77,3 +77,10 @@ conformance *ARGS:
 # The Python clients against a stand-in for the server.
 clients:
     cd clients/python && python3 -B -m unittest
+
+# Every fuzz target in turn, SECONDS each; needs nightly Rust and cargo-fuzz.
+fuzz SECONDS="60" *TARGETS:
+    python3 -B fuzz/seeds.py
+    for target in $(echo {{TARGETS}} | grep . || cargo +nightly fuzz list); do \
+        cargo +nightly fuzz run -s none "$target" -- -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048 -max_len=65536 || exit 1; \
+    done

@@ -9,6 +9,7 @@ import tempfile
 import time
 import unittest
 
+import fixtures
 import page
 import serving
 from webdriver import Browser
@@ -237,6 +238,66 @@ class Streaming(Serving):
         self.browser.screenshot(OUT / "serve-writing.png")
         self.until("return document.querySelector('#stop').hidden", 240)
         self.assertEqual(len(self.browser.find(".vote")), 2)
+
+
+@unittest.skipUnless(os.environ.get("PATARM_TEST_MODEL"), "PATARM_TEST_MODEL is not set")
+class HeatMaps(Serving):
+    """Values of tokens and steps, on the page and in a report, from models trained here."""
+
+    STEPS = ["9:40 to 10:40 is one hour.", "10:40 to 11:05 is 25 minutes \U0001f642."]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = pathlib.Path(cls.stack.enter_context(tempfile.TemporaryDirectory(prefix="patarm-heat-")))
+        pairs = [{"prompt": f"{PROMPT} ({n})", "chosen": " ".join(cls.STEPS), "rejected": "No idea."} for n in range(8)]
+        fixtures.write_rows(folder / "pairs.jsonl", pairs)
+        steps = [{"id": f"s{n}", "prompt": f"{PROMPT} ({n})", "steps": cls.STEPS, "labels": [1, n % 2]} for n in range(8)]
+        fixtures.write_rows(folder / "steps.jsonl", steps)
+        named = []
+        cls.runs = {}
+        for family, data in (("q_rm", "pairs"), ("process_reward", "steps")):
+            cls.runs[family] = folder / family
+            changes = [f"model={os.environ['PATARM_TEST_MODEL']}", f"data.train={folder / data}.jsonl",
+                       f"{family}.schedule.steps=1", f"{family}.schedule.batch=2", "parameters.freeze_below=29",
+                       f"{family}.head={{ kind = \"normal\", std = 0.05 }}"]
+            changes = [part for change in changes for part in ("--set", change)]
+            fixtures.patarm("train", serving.ROOT / f"recipes/{family}.toml", "--out", cls.runs[family], *changes)
+            named += ["--model", f"{family}={cls.runs[family]}"]
+        cls.url = cls.stack.enter_context(serving.serve(*named))
+
+    def heat(self, model, response):
+        """The parts of the heat map of a response, with the class of each."""
+        self.value("#model", model)
+        self.fill([response])
+        self.judge()
+        page.check_layout(self, self.browser)
+        page.save_screenshots(self.browser, OUT, f"serve-heat-{model}")
+        return self.browser.run(
+            "return [...document.querySelectorAll('.heat span')].map(e => [e.textContent, e.className]);")
+
+    def test_tokens_are_coloured(self):
+        response = " ".join(self.STEPS)
+        parts = self.heat("q_rm", response)
+        self.assertTrue("".join(text for text, _ in parts).startswith(response))
+        self.assertEqual({name for _, name in parts}, {"high", "low"})
+
+    def test_steps_are_coloured(self):
+        response = "\n\n".join(self.STEPS)
+        parts = self.heat("process_reward", response)
+        self.assertEqual([text for text, _ in parts], [self.STEPS[0] + "\n\n", self.STEPS[1]])
+        self.assertEqual({name for _, name in parts}, {"high", "low"})
+
+    def test_a_report_shows_them(self):
+        for family, run in self.runs.items():
+            out = OUT / f"heat-{family}.html"
+            fixtures.patarm("report", run, "--out", out)
+            self.browser.open(out.as_uri())
+            self.browser.run("document.querySelectorAll('details').forEach(d => d.open = true);")
+            page.check_layout(self, self.browser)
+            count = "return document.querySelectorAll('pre span[class^=high], pre span[class^=low]').length"
+            self.assertGreater(self.browser.run(count), 3)
+            self.browser.screenshot(OUT / f"report-heat-{family}.png")
 
 
 if __name__ == "__main__":

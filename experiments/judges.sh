@@ -2,8 +2,8 @@
 # usage: experiments/judges.sh OUT REWARDBENCH RM_BENCH NAME=MODEL…
 #
 # Judges on a RewardBench-shaped and an RM-Bench-shaped file: one response at a time with
-# 16 votes (4 on the second), of which every smaller number and both readouts follow, and
-# pairs in both orders. A NAME that begins with `scalar` is a reward model without votes.
+# 16 votes, of which every smaller number and both readouts follow, and pairs in both
+# orders. A NAME that begins with `scalar` is a reward model without votes.
 source "$(dirname "$0")/common.sh"
 out=$(realpath -m "$1") rewardbench=$(realpath "$2") rmbench=$(realpath "$3")
 shift 3
@@ -27,9 +27,10 @@ for named in "$@"; do
         measure "$out/$name.rewardbench" rewardbench "$rewardbench" "$model"
         measure "$out/$name.rmbench" rmbench "$rmbench" "$model"
     else
-        measure "$out/$name.rewardbench" rewardbench "$rewardbench" "$model" "${judge[@]}" --votes 16
-        measure "$out/$name.rmbench" rmbench "$rmbench" "$model" "${judge[@]}" --votes 4
+        measure "$out/$name.rewardbench" rewardbench "$rewardbench" "$model" "${judge[@]}" --votes "${VOTES:-16}"
+        measure "$out/$name.rmbench" rmbench "$rmbench" "$model" "${judge[@]}" --votes "${VOTES:-16}"
         measure "$out/$name.pairwise" rewardbench "$rewardbench" "$model" "${judge[@]}" --mode pairwise
+        measure "$out/$name.rmbench-pairwise" rmbench "$rmbench" "$model" "${judge[@]}" --mode pairwise
     fi
 done
 python3 "$repository/experiments/summarise.py" judges "$out"

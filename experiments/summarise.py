@@ -75,11 +75,11 @@ def bootstrap(values):
 def over_seeds(per_seed):
     """The mean over seeds of every pair that all seeds measured."""
     shared = set.intersection(*(set(one) for one in per_seed))
-    return {pair: (mean(one[pair][0] for one in per_seed), per_seed[0][pair][1]) for pair in shared}
+    return {pair: (mean(one[pair][0] for one in per_seed), per_seed[0][pair][1]) for pair in sorted(shared)}
 
 
 def differences(before, after):
-    return {pair: (after[pair][0] - before[pair][0], after[pair][1]) for pair in before.keys() & after.keys()}
+    return {pair: (after[pair][0] - before[pair][0], after[pair][1]) for pair in sorted(before.keys() & after.keys())}
 
 
 def runs(out):
@@ -273,7 +273,7 @@ def judges(out):
         name, benchmark = path.parent.name.rsplit(".", 1)
         summary = json.loads(path.read_text())
         lines[benchmark].append((name, summary["counts"]["items"], summary["metrics"]))
-        if not any(row[0] == "longer wins" for row in lines[benchmark]) and benchmark != "pairwise":
+        if not any(row[0] == "longer wins" for row in lines[benchmark]) and not benchmark.endswith("pairwise"):
             lines[benchmark].append(("longer wins", summary["counts"]["items"], summary["baselines"]["longer_wins"]))
     for benchmark, found in lines.items():
         cells = lambda metrics: [figure(metrics, name) for _, name in columns]

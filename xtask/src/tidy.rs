@@ -22,6 +22,7 @@ const ALLOWED: &[(Check, &str, &str)] =
 /// Folders that hold nothing of ours, by path.
 const SKIPPED_FOLDERS: &[&str] = &[
     "target",
+    "fuzz/target",
     "runs",
     ".git",
     ".oracle",

@@ -4,6 +4,7 @@
 //! list in the documentation follow from the table.
 
 pub mod autoj;
+pub mod best_of_n;
 pub mod hhh;
 pub mod infobench;
 pub mod instructions;
@@ -32,6 +33,7 @@ pub static ALL: &[&dyn Benchmark] = &[
     &Responses(rmbench::RmBench),
     &Responses(judgebench::JudgeBench),
     &Responses(ppe::Ppe),
+    &Responses(best_of_n::BestOfN),
     &Responses(rmb::Rmb),
     &Responses(llmbar::LlmBar),
     &Responses(hhh::Hhh),

@@ -21,6 +21,13 @@ pub(crate) fn below(n: usize, seed: u64, counter: u64) -> usize {
     ((u128::from(draw(seed, counter)) * n as u128) >> 64) as usize
 }
 
+/// Puts items into an order that the seed draws (R. Durstenfeld, CACM 7, 1964).
+pub(crate) fn shuffle<T>(items: &mut [T], seed: u64) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(last + 1, seed, last as u64));
+    }
+}
+
 /// A number for a name: the FNV-1a hash (Fowler, Noll and Vo; 64 bits).
 pub(crate) fn text_number(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

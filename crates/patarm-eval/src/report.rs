@@ -74,7 +74,7 @@ pub struct MetricRow {
     pub values: BTreeMap<String, f64>,
 }
 
-/// A judgement with what was judged.
+/// What a model said of a response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
@@ -90,10 +90,24 @@ pub struct Sample {
     pub prompt: String,
     /// The response.
     pub response: String,
-    /// What the judge said.
-    pub judgement: Judgement,
+    /// What the judge said; `None` from a model that writes nothing.
+    pub judgement: Option<Judgement>,
+    /// The number of a model that writes nothing.
+    pub score: Option<f64>,
+    /// The response in parts (tokens or steps) with the value of each, from models that
+    /// give any.
+    pub parts: Vec<SamplePart>,
     /// Training reward, where there was one.
     pub reward: Option<f64>,
+}
+
+/// A token or step of a response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplePart {
+    /// Its text.
+    pub text: String,
+    /// Its value.
+    pub value: f64,
 }
 
 /// An evaluation and its name.

@@ -11,6 +11,7 @@
 
 pub mod answers;
 pub mod data;
+pub mod evaluator;
 pub mod first_error;
 pub mod models;
 pub mod prmbench;
@@ -18,6 +19,7 @@ pub mod prmbench;
 mod tests;
 pub mod threshold;
 
+use patarm_text::{Conversation, LabelledSolution, Solution};
 use serde::{Deserialize, Serialize};
 
 /// A solution in steps, and what is known of them.
@@ -47,6 +49,34 @@ pub enum StepTruth {
     EveryStep(Vec<bool>),
     /// The first wrong step; `None` when there is none.
     FirstWrong(Option<usize>),
+}
+
+impl StepItem {
+    /// Problem and steps.
+    #[must_use]
+    pub fn solution(&self) -> Solution {
+        Solution { prompt: Conversation::from_user(&self.problem), steps: self.steps.clone() }
+    }
+
+    /// The solution with its labels, 1 for right and 0 for wrong. Where only the first
+    /// mistake is known, the steps before it are right; those after it follow from a
+    /// mistake and have no label.
+    #[must_use]
+    pub fn labelled(&self) -> LabelledSolution {
+        let number = |is_right: bool| Some(f64::from(u8::from(is_right)));
+        let labels = match &self.truth {
+            StepTruth::EveryStep(labels) => labels.iter().map(|right| number(*right)).collect(),
+            StepTruth::FirstWrong(None) => vec![number(true); self.steps.len()],
+            StepTruth::FirstWrong(Some(first)) => (0..self.steps.len())
+                .map(|step| if step > *first { None } else { number(step < *first) })
+                .collect(),
+        };
+        LabelledSolution {
+            labels,
+            subset: Some(self.subset.clone()),
+            ..LabelledSolution::unlabelled(self.id.clone(), self.solution())
+        }
+    }
 }
 
 impl StepTruth {

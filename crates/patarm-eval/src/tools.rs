@@ -86,12 +86,10 @@ pub fn build_pairs(tasks: &[ToolTask], options: BuildOptions) -> (Vec<Comparison
     (pairs, report)
 }
 
-/// Every kind of error, in an order that the seed draws (R. Durstenfeld, CACM 7, 1964).
+/// Every kind of error, in an order that the seed draws.
 fn shuffled_kinds(seed: u64) -> Vec<ToolError> {
     let mut kinds = ToolError::ALL.to_vec();
-    for last in (1..kinds.len()).rev() {
-        kinds.swap(last, random::below(last + 1, seed, last as u64));
-    }
+    random::shuffle(&mut kinds, seed);
     kinds
 }
 

@@ -218,6 +218,19 @@ fn best_of_n() -> Vec<Case> {
             constant: ("pairwise.harmlessness.strict", 0.0),
         },
         Case {
+            benchmark: "best-of-n",
+            file: "rows.jsonl",
+            rows: vec![
+                json!({"id": "a", "prompt": "prompt 0", "responses": ["a first answer", "b"],
+                       "correct": [true, false]}),
+                json!({"id": "b", "prompt": "prompt 1", "responses": ["second", "c", "d"],
+                       "correct": [false, true, false]}),
+            ],
+            oracle: vec![("all/a", vec![2.0, 1.0]), ("all/b", vec![1.0, 2.0, 1.0])],
+            figure: "correctness.all.end_score",
+            constant: ("correctness.all.accuracy", 0.5),
+        },
+        Case {
             benchmark: "ppe",
             file: "math.jsonl",
             rows: vec![

@@ -5,6 +5,7 @@
 //! padding to the alignment (`general.alignment`, 32 when absent), the data.
 //! Source: the public GGUF specification of the ggml project.
 
+mod blocks;
 mod cursor;
 mod header;
 mod metadata;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+pub use blocks::{BlockOffsets, QuantisedTensor};
 pub(crate) use metadata::write_string;
 pub use metadata::{Array, Metadata, Value};
 pub use quant::TensorType;
@@ -136,6 +138,17 @@ impl GgufFile {
             .zip(bytes.par_chunks(blocks_per_task * format.bytes))
             .for_each(|(values, bytes)| (format.decode)(bytes, values));
         Ok(())
+    }
+
+    /// The integers, scales and offsets of the matrix called `name`; none where it is
+    /// stored in floating point or is no matrix.
+    ///
+    /// # Errors
+    /// When there is no such tensor or its type is not supported.
+    pub fn quantised(&self, name: &str) -> Result<Option<QuantisedTensor>> {
+        let (tensor, format, bytes) = self.readable(name)?;
+        let &[rows, columns] = tensor.shape.as_slice() else { return Ok(None) };
+        Ok(blocks::read(tensor.tensor_type, format, ([rows, columns], bytes)))
     }
 
     fn readable(&self, name: &str) -> Result<(&GgufTensor, BlockFormat, &[u8])> {

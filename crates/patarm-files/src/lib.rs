@@ -2,8 +2,8 @@
 //!
 //! [`open_model`] takes what a user points at, a folder in Hugging Face layout
 //! or a `.gguf` file, and answers three questions: what architecture is it
-//! ([`ModelConfig`]), what are its weights ([`WeightSource`], always `f32` under
-//! Hugging Face names), and where is its tokenizer ([`TokenizerSource`]).
+//! ([`ModelConfig`]), what are its weights ([`WeightSource`], under Hugging Face names,
+//! as `f32` or as quantised blocks), and where is its tokenizer ([`TokenizerSource`]).
 //! Nothing here computes with a tensor and nothing here tokenizes.
 //!
 //! ```no_run
@@ -37,6 +37,7 @@ pub mod model_files;
 pub mod reward_config;
 pub mod safetensors_reader;
 pub mod safetensors_writer;
+pub mod step_config;
 #[cfg(test)]
 mod test_support;
 pub mod weights;
@@ -45,10 +46,13 @@ pub use atomic::{AtomicFile, write_atomically};
 pub use bytes::FileBytes;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{Error, ErrorKind, Result};
-pub use gguf::{Array, GgufFile, GgufTensor, Metadata, TensorType, Value};
+pub use gguf::{
+    Array, BlockOffsets, GgufFile, GgufTensor, Metadata, QuantisedTensor, TensorType, Value,
+};
 pub use gguf_writer::GgufWriter;
 pub use model_files::{GgufTokenizer, ModelFiles, TokenizerFiles, TokenizerSource, open_model};
 pub use reward_config::{RewardConfig, RewardFamily};
 pub use safetensors_reader::{SafetensorsFile, SafetensorsSet, StoredTensor};
 pub use safetensors_writer::{SafetensorsWriter, StoredType, TensorSpec, write_safetensors};
+pub use step_config::{PromptForm, Segmentation, StepAggregation, StepConfig, StepReadout};
 pub use weights::{Tensor, WeightSource};

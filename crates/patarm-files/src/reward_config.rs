@@ -1,8 +1,9 @@
 //! What kind of reward model a folder holds, beside the decoder's own shape.
 //!
-//! Three layouts are read. `AutoModelForSequenceClassification` of `transformers`
-//! (class `…ForSequenceClassification`, matrix `score.weight`, one label);
-//! OpenRLHF's reward models (class `RewardModel` and its older names, the matrix
+//! These layouts are read. `AutoModelForSequenceClassification` of `transformers`
+//! (class `…ForSequenceClassification`, matrix `score.weight`, one label); process reward
+//! models as token classifiers of two labels, in Qwen's layout and in Skywork's
+//! ([`StepConfig`]); OpenRLHF's reward models (class `RewardModel` and its older names, the matrix
 //! named by `value_head_prefix`, `mean` and `std` beside it); and ours, for families
 //! those two do not know: the object `patarm_reward` of `config.json`. An adapter has
 //! no `config.json`: there the object is the file `reward.json`, and without it a PEFT
@@ -17,6 +18,7 @@ use crate::config::{Architecture, ModelConfig};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::limits::MAX_JSON_BYTES;
+use crate::step_config::{StepConfig, StepReadout};
 
 /// Version of the object this crate reads and writes.
 pub const REWARD_CONFIG_VERSION: u32 = 1;
@@ -26,6 +28,10 @@ pub const REWARD_FILE: &str = "reward.json";
 const KEY: &str = "patarm_reward";
 /// Class names of OpenRLHF's reward models, over the years.
 const OPENRLHF_CLASSES: [&str; 2] = ["RewardModel", "LLMForSequenceRegression"];
+/// Class of Qwen2.5-Math-PRM.
+const QWEN_PRM_CLASS: &str = "Qwen2ForProcessRewardModel";
+/// Class of Skywork-o1-Open-PRM.
+const SKYWORK_PRM_CLASS: &str = "Qwen2ForPrmModel";
 
 /// How a number is read off the decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,13 +44,32 @@ pub enum RewardFamily {
     Token {},
     /// A distribution over ratings from the model's own digits: no head.
     Ordinal {},
+    /// One number from attention over all tokens in several layers.
+    Hpqa {
+        /// The layers, from 1.
+        layers: Vec<usize>,
+        /// Attention heads.
+        heads: usize,
+    },
+    /// A number at the end of each step of the response.
+    Step(StepConfig),
 }
 
 impl RewardFamily {
     /// Whether the model still writes text: its output matrix is kept and it has no head.
     #[must_use]
     pub fn keeps_output(&self) -> bool {
-        matches!(self, Self::Ordinal {})
+        match self {
+            Self::Ordinal {} => true,
+            Self::Step(steps) => steps.readout.num_outputs() == 0,
+            Self::Scalar {} | Self::Token {} | Self::Hpqa { .. } => false,
+        }
+    }
+
+    /// Whether its head gives an item one number.
+    #[must_use]
+    pub fn is_scalar(&self) -> bool {
+        matches!(self, Self::Scalar {} | Self::Hpqa { .. })
     }
 
     /// What a person calls it.
@@ -54,6 +79,8 @@ impl RewardFamily {
             Self::Scalar {} => "scalar reward model",
             Self::Token {} => "token reward model",
             Self::Ordinal {} => "ordinal reward model",
+            Self::Hpqa { .. } => "reward model with query attention",
+            Self::Step(_) => "process reward model",
         }
     }
 }
@@ -122,6 +149,9 @@ impl RewardConfig {
                 config.version
             )));
         }
+        if let RewardFamily::Step(steps) = &config.family {
+            steps.check()?;
+        }
         if let Some(std) = config.std.filter(|std| !std.is_finite() || *std <= 0.0) {
             return Err(Error::malformed(format!("`std` is {std}; it must be positive")));
         }
@@ -134,29 +164,51 @@ impl RewardConfig {
     #[must_use]
     pub fn to_json(&self, model: &ModelConfig, torch_dtype: &str) -> Map<String, Value> {
         let mut object = model.to_json(torch_dtype);
-        match self.family {
+        match &self.family {
             RewardFamily::Scalar {} => self.describe_classifier(model, &mut object),
             // The output matrix is not stored: the class is that of the bare decoder.
-            RewardFamily::Token {} => {
-                let class = match model.architecture {
-                    Architecture::Llama => "LlamaModel",
-                    Architecture::Qwen2 => "Qwen2Model",
-                    Architecture::Qwen3 => "Qwen3Model",
-                };
+            RewardFamily::Token {} | RewardFamily::Hpqa { .. } => {
+                let class = format!("{}Model", class_prefix(model.architecture));
                 object.insert("architectures".to_owned(), json!([class]));
                 object.insert(KEY.to_owned(), json!(self));
             }
             RewardFamily::Ordinal {} => drop(object.insert(KEY.to_owned(), json!(self))),
+            RewardFamily::Step(steps) => {
+                self.describe_steps(steps, model, &mut object);
+                object.insert(KEY.to_owned(), json!(self));
+            }
         }
         object
     }
 
-    fn describe_classifier(&self, model: &ModelConfig, object: &mut Map<String, Value>) {
-        let class = match model.architecture {
-            Architecture::Llama => "LlamaForSequenceClassification",
-            Architecture::Qwen2 => "Qwen2ForSequenceClassification",
-            Architecture::Qwen3 => "Qwen3ForSequenceClassification",
+    /// The class that computes the same outputs at every token, where there is one.
+    fn describe_steps(
+        &self,
+        steps: &StepConfig,
+        model: &ModelConfig,
+        object: &mut Map<String, Value>,
+    ) {
+        let prefix = class_prefix(model.architecture);
+        let class = match (steps.head_layers, steps.readout.num_outputs()) {
+            (_, 0) => return,
+            (1, _) if self.head == "score" => format!("{prefix}ForTokenClassification"),
+            (2, 2) if model.architecture == Architecture::Qwen2 => QWEN_PRM_CLASS.to_owned(),
+            _ => format!("{prefix}Model"),
         };
+        object.insert("architectures".to_owned(), json!([class]));
+        let labels = (0..steps.readout.num_outputs()).map(|label| format!("LABEL_{label}"));
+        let names: Vec<String> = labels.collect();
+        let by_id: Map<String, Value> =
+            names.iter().enumerate().map(|(id, name)| (id.to_string(), json!(name))).collect();
+        let by_name: Map<String, Value> =
+            names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect();
+        object.insert("num_labels".to_owned(), json!(names.len()));
+        object.insert("id2label".to_owned(), Value::Object(by_id));
+        object.insert("label2id".to_owned(), Value::Object(by_name));
+    }
+
+    fn describe_classifier(&self, model: &ModelConfig, object: &mut Map<String, Value>) {
+        let class = format!("{}ForSequenceClassification", class_prefix(model.architecture));
         let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
         put("architectures", json!([class]));
         put("num_labels", json!(1));
@@ -167,6 +219,15 @@ impl RewardConfig {
             put("mean", json!(mean));
             put("std", json!(std));
         }
+    }
+}
+
+/// How `transformers` begins the names of an architecture's classes.
+fn class_prefix(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Llama => "Llama",
+        Architecture::Qwen2 => "Qwen2",
+        Architecture::Qwen3 => "Qwen3",
     }
 }
 
@@ -191,10 +252,14 @@ fn from_model(object: &Map<String, Value>) -> Result<Option<RewardConfig>> {
     let Some(class) = class.filter(|class| !class.ends_with("ForCausalLM")) else {
         return Ok(None);
     };
+    if let Some(config) = from_step_class(class, object)? {
+        return Ok(Some(config));
+    }
     if !class.ends_with("ForSequenceClassification") && !OPENRLHF_CLASSES.contains(&class) {
         return Err(Error::unsupported(format!(
             "the architecture `{class}` is no reward model this program knows; supported are \
-             Llama, Qwen2 and Qwen3 for sequence classification with one label, OpenRLHF's \
+             Llama, Qwen2 and Qwen3 for sequence classification with one label or token \
+             classification with two, {QWEN_PRM_CLASS}, {SKYWORK_PRM_CLASS}, OpenRLHF's \
              RewardModel, and models that write text (…ForCausalLM)"
         )));
     }
@@ -210,11 +275,37 @@ fn from_model(object: &Map<String, Value>) -> Result<Option<RewardConfig>> {
     Ok(Some(config))
 }
 
+/// Published process reward models, by their class.
+fn from_step_class(class: &str, object: &Map<String, Value>) -> Result<Option<RewardConfig>> {
+    let (steps, head) = match class {
+        QWEN_PRM_CLASS => (StepConfig::qwen_math_prm(), "score"),
+        SKYWORK_PRM_CLASS => (StepConfig::skywork_prm(), "v_head.summary"),
+        _ if class.ends_with("ForTokenClassification") => (StepConfig::token_classifier(), "score"),
+        _ => return Ok(None),
+    };
+    // A value head has no labels; whatever the configuration inherited says nothing of it.
+    let expected = steps.readout.num_outputs() as u64;
+    if let Some(labels) = num_labels(object).filter(|labels| *labels != expected)
+        && steps.readout == (StepReadout::Classes {})
+    {
+        return Err(Error::unsupported(format!(
+            "`{class}` has {labels} labels; a process reward model has two, wrong and right"
+        )));
+    }
+    let mut config = RewardConfig::new(RewardFamily::Step(steps));
+    head.clone_into(&mut config.head);
+    Ok(Some(config))
+}
+
+/// The number of labels, where the configuration says it.
+fn num_labels(object: &Map<String, Value>) -> Option<u64> {
+    let named = object.get("id2label").and_then(Value::as_object).map(|map| map.len() as u64);
+    named.or_else(|| object.get("num_labels").and_then(Value::as_u64))
+}
+
 /// The number of labels, where the configuration says it, must be 1.
 fn check_one_label(object: &Map<String, Value>) -> Result<()> {
-    let named = object.get("id2label").and_then(Value::as_object).map(|map| map.len() as u64);
-    let counted = object.get("num_labels").and_then(Value::as_u64);
-    match named.or(counted) {
+    match num_labels(object) {
         None | Some(1) => Ok(()),
         Some(labels) => Err(Error::unsupported(format!(
             "the classifier has {labels} labels; a scalar reward model has 1"
@@ -263,12 +354,55 @@ mod tests {
 
     #[test]
     fn families_of_our_own_are_described_within_the_decoders_config() {
-        for family in [RewardFamily::Token {}, RewardFamily::Ordinal {}] {
+        let hpqa = RewardFamily::Hpqa { layers: vec![6, 12], heads: 8 };
+        let step = RewardFamily::Step(StepConfig::qwen_math_prm());
+        for family in [RewardFamily::Token {}, RewardFamily::Ordinal {}, hpqa, step] {
             let config =
                 RewardConfig { mean: Some(2.0), std: Some(1.0), ..RewardConfig::new(family) };
             let own = json!({ "architectures": ["LlamaForCausalLM"], "patarm_reward": config });
             assert_eq!(read("config.json", &own).unwrap(), Some(config));
         }
+    }
+
+    #[test]
+    fn published_process_reward_models_are_recognised_by_their_class() {
+        let of = |class: &str, labels: u64| {
+            let config = json!({ "architectures": [class], "num_labels": labels });
+            read("config.json", &config)
+        };
+        let qwen = of("Qwen2ForProcessRewardModel", 2).unwrap().unwrap();
+        assert_eq!(qwen.family, RewardFamily::Step(StepConfig::qwen_math_prm()));
+        assert_eq!(qwen.head, "score");
+        // The value head is read whatever number of labels was inherited.
+        let skywork = of("Qwen2ForPrmModel", 2).unwrap().unwrap();
+        assert_eq!(skywork.head, "v_head.summary");
+        let trl = of("LlamaForTokenClassification", 2).unwrap().unwrap();
+        assert_eq!(trl.family, RewardFamily::Step(StepConfig::token_classifier()));
+        let message = of("LlamaForTokenClassification", 9).unwrap_err().to_string();
+        assert!(message.contains("9 labels") && message.contains("two"), "{message}");
+    }
+
+    #[test]
+    fn a_step_layout_can_be_declared_beside_a_model_that_writes_text() {
+        let own = json!({
+            "version": 1, "head": "",
+            "family": {
+                "kind": "step", "marker": " ки", "segmentation": { "kind": "lines" },
+                "readout": { "kind": "tokens", "right": "+", "wrong": "-" },
+                "prompt": { "kind": "plain", "end": " " },
+            },
+        });
+        let config = read(REWARD_FILE, &own).unwrap().unwrap();
+        assert!(config.family.keeps_output());
+        let empty = json!({
+            "version": 1, "head": "score", "family": { "kind": "step", "marker": "" },
+        });
+        let message = read(REWARD_FILE, &empty).unwrap_err().to_string();
+        assert!(message.contains("marker") && message.contains(REWARD_FILE), "{message}");
+        let wrong = json!({
+            "version": 1, "head": "score", "family": { "kind": "step", "sep": "x" },
+        });
+        assert!(read(REWARD_FILE, &wrong).unwrap_err().to_string().contains("sep"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{Architecture, ModelConfig};
 use crate::error::{Error, Result};
-use crate::gguf::GgufFile;
+use crate::gguf::{BlockOffsets, GgufFile, QuantisedTensor};
 use crate::safetensors_reader::SafetensorsSet;
 
 /// Name of the output matrix, which tied models do without.
@@ -138,13 +138,34 @@ impl WeightSource {
     /// When there is none, its shape is another one (both are named), or its
     /// stored type cannot be read.
     pub fn read_shaped(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.check_shape(name, shape)?;
+        Ok(self.read(name)?.values)
+    }
+
+    /// The weight called `name` as its file quantises it; none where the file holds it
+    /// in floating point. Its shape must be `shape`.
+    ///
+    /// # Errors
+    /// As [`WeightSource::read_shaped`].
+    pub fn read_quantised(&self, name: &str, shape: &[usize]) -> Result<Option<QuantisedTensor>> {
+        self.check_shape(name, shape)?;
+        let Source::Gguf { file, tensors } = &self.0 else { return Ok(None) };
+        let place = place(tensors, name)?;
+        let stored = file.quantised(&place.name)?;
+        match (stored, place.interleaved_heads) {
+            (Some(stored), Some(heads)) => Ok(Some(half_split_blocks(stored, heads, name)?)),
+            (stored, _) => Ok(stored),
+        }
+    }
+
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
         let found = self.shape(name)?;
         if found != shape {
             return Err(Error::shape(format!(
                 "tensor `{name}` has shape {found:?}; the configuration asks for {shape:?}"
             )));
         }
-        Ok(self.read(name)?.values)
+        Ok(())
     }
 
     fn hides(&self, name: &str) -> bool {
@@ -175,7 +196,12 @@ fn interleaved_heads(name: &str, config: &ModelConfig) -> Option<usize> {
 /// Interleaved, rows `2i` and `2i + 1` of a head rotate together; half-split,
 /// rows `i` and `i + head_dim / 2` do. So row `part · half + i` of the result is
 /// row `2i + part` of the file.
-fn half_split_rows(stored: &[f32], shape: &[usize], heads: usize, name: &str) -> Result<Vec<f32>> {
+fn half_split_rows<T: Copy>(
+    stored: &[T],
+    shape: &[usize],
+    heads: usize,
+    name: &str,
+) -> Result<Vec<T>> {
     let &[rows, width] = shape else {
         return Err(Error::shape(format!("tensor `{name}` of shape {shape:?} is no matrix")));
     };
@@ -196,4 +222,19 @@ fn half_split_rows(stored: &[f32], shape: &[usize], heads: usize, name: &str) ->
         }
     }
     Ok(values)
+}
+
+/// [`half_split_rows`] of every part of a quantised matrix.
+fn half_split_blocks(stored: QuantisedTensor, heads: usize, name: &str) -> Result<QuantisedTensor> {
+    let QuantisedTensor { shape, block, integers, scales, offsets } = stored;
+    let numbers = [shape[0], shape[1] / block];
+    let integers = half_split_rows(&integers, &shape, heads, name)?;
+    let scales = half_split_rows(&scales, &numbers, heads, name)?;
+    let offsets = match offsets {
+        BlockOffsets::Each(each) => {
+            BlockOffsets::Each(half_split_rows(&each, &numbers, heads, name)?)
+        }
+        centre @ BlockOffsets::Centre(_) => centre,
+    };
+    Ok(QuantisedTensor { shape, block, integers, scales, offsets })
 }

@@ -8,6 +8,7 @@
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::buffer::Buffer;
 use crate::cpu::Precision;
+use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
 
 /// Whether an operation overwrites its output or adds to it.
@@ -148,6 +149,24 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// prepared are multiplied in `f32`.
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize);
 
+    /// Whether the device offers [`Backend::quantised_weight`].
+    fn keeps_weights_quantised(&self) -> bool;
+
+    /// The weight of linear maps in the form that its file has, without a copy of its
+    /// values: products with it round the other operand to eight bits a block.
+    ///
+    /// Such a buffer serves as the weight of [`Backend::linear`],
+    /// [`Backend::linear_backward_input`], [`Backend::token_statistics`] (and its
+    /// backward into the hidden rows) and [`Backend::sample`], as the table of
+    /// [`Backend::gather_rows`], and as the source of [`Backend::copy`] and
+    /// [`Backend::download`], which give the file's values. Gradients with respect to
+    /// the other operand are those of the unrounded product, in `f32`. It never
+    /// changes, and has no gradient itself.
+    ///
+    /// # Panics
+    /// When the parts of the matrix do not fit together, or the device does not offer it.
+    fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer;
+
     /// A buffer of `len` elements with unspecified contents, reused from the pool
     /// where one fits.
     fn alloc(&self, len: usize) -> Buffer;
@@ -230,6 +249,9 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// `d_weight += scale · d_outᵀ · x`, in the arithmetic of products with `weight`,
     /// whose values are not read.
+    ///
+    /// # Panics
+    /// When the weight is quantised: it has no gradient.
     fn linear_backward_weight(
         &self,
         d_out: &Buffer,
@@ -315,6 +337,9 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// Gradient of [`Backend::token_statistics`]; recomputes the logits in chunks.
     /// `d_hidden` is set, `d_weight` added to when given.
+    ///
+    /// # Panics
+    /// When a gradient of a quantised weight is asked for.
     fn token_statistics_backward(
         &self,
         hidden: &Buffer,

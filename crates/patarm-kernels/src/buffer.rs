@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::cpu::Packed;
 use crate::cuda::Block;
 
 /// A cache line of numbers: vectors loaded from the start of a buffer never
@@ -20,7 +21,15 @@ pub struct Buffer {
     /// At least `len` elements.
     memory: Memory,
     len: usize,
-    weight: Option<Box<PreparedWeight>>,
+    form: Option<Box<Form>>,
+}
+
+/// What a buffer is beside a flat array.
+#[derive(Debug)]
+enum Form {
+    Weight(PreparedWeight),
+    /// A weight in the device's own form only: it has no elements in `memory`.
+    Quantised(Packed),
 }
 
 /// Where the elements are.
@@ -45,26 +54,69 @@ impl Buffer {
     pub fn from_host(data: &[f32]) -> Self {
         let lines = vec![Line([0.0; LINE]); data.len().div_ceil(LINE)];
         let memory = Memory::Host { data: lines, pool: None };
-        let mut buffer = Self { len: data.len(), memory, weight: None };
+        let mut buffer = Self { len: data.len(), memory, form: None };
         buffer.host_mut().copy_from_slice(data);
         buffer
     }
 
     /// Elements on a device; the block has room for them.
     pub(crate) fn on_device(block: Block, len: usize) -> Self {
-        Self { memory: Memory::Device(block), len, weight: None }
+        Self { memory: Memory::Device(block), len, form: None }
+    }
+
+    /// A weight that stays quantised.
+    pub(crate) fn from_packed(packed: Packed) -> Self {
+        let len = packed.rows * packed.columns;
+        let memory = Memory::Host { data: Vec::new(), pool: None };
+        Self { memory, len, form: Some(Box::new(Form::Quantised(packed))) }
     }
 
     /// Makes the buffer a weight matrix; see
-    /// [`Backend::prepare_weight`](crate::Backend::prepare_weight).
+    /// [`Backend::prepare_weight`](crate::Backend::prepare_weight). A quantised weight
+    /// is one already.
     pub(crate) fn prepare(&mut self, rows: usize, columns: usize) {
         assert_eq!(self.len, rows * columns, "a weight matrix has the size of its buffer");
-        self.weight = Some(Box::new(PreparedWeight { rows, columns, panels: OnceLock::new() }));
+        if !self.is_quantised() {
+            let weight = PreparedWeight { rows, columns, panels: OnceLock::new() };
+            self.form = Some(Box::new(Form::Weight(weight)));
+        }
     }
 
-    /// What makes the buffer a weight matrix, if it is one.
+    /// What makes the buffer a weight matrix with values, if it is one.
     pub(crate) fn weight(&self) -> Option<&PreparedWeight> {
-        self.weight.as_deref()
+        match self.form.as_deref()? {
+            Form::Weight(weight) => Some(weight),
+            Form::Quantised(_) => None,
+        }
+    }
+
+    /// The quantised weight, if the buffer is one.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        match self.form.as_deref()? {
+            Form::Quantised(packed) => Some(packed),
+            Form::Weight(_) => None,
+        }
+    }
+
+    /// Whether the buffer is a weight that stays quantised; see
+    /// [`Backend::quantised_weight`](crate::Backend::quantised_weight).
+    #[must_use]
+    pub fn is_quantised(&self) -> bool {
+        self.packed().is_some()
+    }
+
+    /// Bytes of memory that the elements take, without other forms beside them.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        match self.packed() {
+            Some(packed) => packed.num_bytes(),
+            None => size_of::<f32>() * self.len,
+        }
+    }
+
+    /// A quantised weight has no elements to lend.
+    fn assert_dense(&self) {
+        assert!(!self.is_quantised(), "a quantised weight is read by products only");
     }
 
     /// Number of elements.
@@ -82,23 +134,25 @@ impl Buffer {
     /// The elements, where the buffer lives on the host.
     ///
     /// # Panics
-    /// Where it lives on a device; [`Backend::download`](crate::Backend::download)
-    /// brings its elements.
+    /// When the buffer is a quantised weight, which has none, or lives on a device;
+    /// [`Backend::download`](crate::Backend::download) brings the elements of both.
     #[must_use]
     pub fn host(&self) -> &[f32] {
+        self.assert_dense();
         let Memory::Host { data, .. } = &self.memory else { elsewhere() };
         let lines = data.as_slice();
-        // SAFETY: a line is its numbers and nothing else, and the lines hold at
-        // least `len` of them.
+        // SAFETY: a line is its numbers and nothing else, and the lines of a buffer that
+        // is not quantised hold at least `len` of them.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), self.len) }
     }
 
     /// The elements, mutably, where the buffer lives on the host.
     ///
     /// # Panics
-    /// Where it lives on a device.
+    /// As [`Buffer::host`].
     #[must_use]
     pub fn host_mut(&mut self) -> &mut [f32] {
+        self.assert_dense();
         self.forget_panels();
         let Memory::Host { data, .. } = &mut self.memory else { elsewhere() };
         let lines = data.as_mut_slice();
@@ -125,7 +179,7 @@ impl Buffer {
 
     /// The values may change: what was made of them is void.
     fn forget_panels(&mut self) {
-        if let Some(weight) = &mut self.weight {
+        if let Some(Form::Weight(weight)) = self.form.as_deref_mut() {
             weight.panels.take();
         }
     }
@@ -174,7 +228,7 @@ impl Pool {
             data.fill(Line([f32::NAN; LINE]));
         }
         let memory = Memory::Host { data, pool: Some(Arc::clone(self)) };
-        Buffer { memory, len, weight: None }
+        Buffer { memory, len, form: None }
     }
 
     fn put(&self, data: Vec<Line>) {
@@ -189,11 +243,21 @@ impl Pool {
 
 impl PoolState {
     fn take(&mut self, class: usize) -> Option<Vec<Line>> {
+        let found = self.best_fit(class);
+        let class = found.map_or(class, |n| LINE * self.free[n].len());
         self.lent_elements += class;
         self.most_lent = self.most_lent.max(self.lent_elements);
-        let found = self.free.iter().rposition(|data| LINE * data.len() == class)?;
-        self.free_elements -= class;
-        Some(self.free.remove(found))
+        self.free_elements -= found.map_or(0, |_| class);
+        found.map(|n| self.free.remove(n))
+    }
+
+    /// The smallest free array that holds `class` elements, the most recently returned
+    /// among equals. Batches of slightly different sizes follow each other: memory of
+    /// the last one is better than fresh pages, unless most of it would lie idle.
+    fn best_fit(&self, class: usize) -> Option<usize> {
+        let fits = class..=class + class / 2;
+        let sizes = self.free.iter().map(|data| LINE * data.len()).enumerate().rev();
+        sizes.filter(|(_, size)| fits.contains(size)).min_by_key(|&(_, size)| size).map(|(n, _)| n)
     }
 
     /// Keeps the array, and lets go of those unused for longest: free memory is
@@ -246,6 +310,23 @@ mod tests {
         let third = pool.take(1000);
         assert_ne!(third.host().as_ptr(), at);
         assert!(pool.take(0).is_empty());
+    }
+
+    #[test]
+    fn a_little_larger_memory_is_reused_and_much_larger_is_not() {
+        let pool = Arc::new(Pool::default());
+        let (large, fitting) = (pool.take(1500), pool.take(1000));
+        let at = [&large, &fitting].map(|buffer| buffer.host().as_ptr());
+        drop((fitting, large));
+        let reused = [pool.take(980), pool.take(1010)];
+        assert_eq!([at[1], at[0]], [&reused[0], &reused[1]].map(|buffer| buffer.host().as_ptr()));
+        assert_eq!(reused[1].len(), 1010);
+        drop(reused);
+        assert_eq!(pool.state().lent_elements, 0);
+        let small = pool.take(500);
+        assert!(!at.contains(&small.host().as_ptr()));
+        drop(small);
+        assert_eq!(pool.state().lent_elements, 0);
     }
 
     #[test]

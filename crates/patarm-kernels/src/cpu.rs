@@ -6,11 +6,13 @@
 mod adamw;
 mod attention;
 mod bf16;
+mod each_row;
 mod elementwise;
 mod linear;
 mod math;
 mod norm;
 mod options;
+mod quantised;
 mod rope;
 mod rows;
 mod sampler;
@@ -30,11 +32,15 @@ use crate::buffer::{Buffer, Pool};
 use crate::checks::{
     check, check_attention, check_ids, check_linear, check_norm, check_sample, check_statistics,
 };
+use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
 use bf16::Multiplier;
-use linear::{LinearMap, Matrix, Product, Weight};
+use linear::{DenseWeight, LinearMap, Matrix, Product, Weight};
+use options::Kernels;
 pub use options::{CpuOptions, Instructions, Precision};
+pub(crate) use quantised::Packed;
 use simd::Isa;
+use simd::dots::Bytes;
 use threads::Threads;
 
 /// The CPU backend.
@@ -43,6 +49,7 @@ pub struct Cpu {
     threads: Threads,
     isa: Isa,
     multiplier: Multiplier,
+    bytes: Bytes,
     precision: Precision,
     memory: Arc<Pool>,
     rotations: rope::RotationTables,
@@ -53,14 +60,14 @@ impl Cpu {
     /// core) and the fastest instructions.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self::with_kernels(threads, (Isa::detect(), Multiplier::detect()), Precision::F32)
+        Self::with_kernels(threads, Kernels::detect(), Precision::F32)
     }
 
     /// A backend in single precision whose own kernels use no instructions beyond
     /// the baseline, for comparison.
     #[must_use]
     pub fn portable(threads: usize) -> Self {
-        Self::with_kernels(threads, (Isa::Portable, Multiplier::Widened), Precision::F32)
+        Self::with_kernels(threads, Kernels::portable(), Precision::F32)
     }
 
     /// A backend as asked for; `None` where the processor lacks the instructions.
@@ -70,15 +77,13 @@ impl Cpu {
         Some(Self::with_kernels(options.threads, kernels, options.precision))
     }
 
-    fn with_kernels(
-        threads: usize,
-        (isa, multiplier): (Isa, Multiplier),
-        precision: Precision,
-    ) -> Self {
+    fn with_kernels(threads: usize, kernels: Kernels, precision: Precision) -> Self {
+        let Kernels { isa, multiplier, bytes } = kernels;
         Self {
             threads: Threads::new(threads),
             isa,
             multiplier,
+            bytes,
             precision,
             memory: Arc::default(),
             rotations: rope::RotationTables::default(),
@@ -88,22 +93,26 @@ impl Cpu {
     /// Arithmetic of products with a buffer.
     fn precision_with(&self, weight: &Buffer) -> Precision {
         match weight.weight() {
-            Some(_) => self.precision,
-            None => Precision::F32,
+            Some(_) if self.precision == Precision::Bf16 => Precision::Bf16,
+            _ => Precision::F32,
         }
     }
 
-    /// The weight `[rows, columns]` in a buffer, with its panels where products
-    /// with it are in bfloat16.
+    /// The weight `[rows, columns]` in a buffer.
     fn weight<'a>(&self, weight: &'a Buffer, rows: usize, columns: usize) -> Weight<'a> {
-        let values = weight.host();
-        let panels =
-            weight.weight().filter(|_| self.precision == Precision::Bf16).map(|prepared| {
-                let same = (prepared.rows, prepared.columns) == (rows, columns);
-                assert!(same, "a weight keeps the shape it was prepared with");
-                prepared.panels.get_or_init(|| bf16::pack_weight(self, values, columns))
-            });
-        Weight { values, panels }
+        let check = |shape| {
+            assert_eq!(shape, (rows, columns), "a weight keeps the shape it was prepared with");
+        };
+        if let Some(packed) = weight.packed() {
+            check((packed.rows, packed.columns));
+            return Weight::Quantised(packed);
+        }
+        let prepared = weight.weight();
+        if let Some(prepared) = prepared {
+            check((prepared.rows, prepared.columns));
+        }
+        let precision = self.precision_with(weight);
+        Weight::Dense(DenseWeight { values: weight.host(), precision, prepared })
     }
 }
 
@@ -112,6 +121,7 @@ impl Backend for Cpu {
         let instructions = match self.precision {
             Precision::F32 => self.isa.name(),
             Precision::Bf16 => self.multiplier.name(self.isa),
+            Precision::Quantised => self.bytes.name(),
         };
         format!("cpu-{instructions}")
     }
@@ -122,6 +132,14 @@ impl Backend for Cpu {
 
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         weight.prepare(rows, columns);
+    }
+
+    fn keeps_weights_quantised(&self) -> bool {
+        true
+    }
+
+    fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer {
+        Buffer::from_packed(Packed::new(matrix))
     }
 
     fn alloc(&self, len: usize) -> Buffer {
@@ -136,6 +154,9 @@ impl Backend for Cpu {
 
     fn download(&self, buffer: &Buffer, data: &mut [f32]) {
         check(buffer, data.len(), "download");
+        if let Some(packed) = buffer.packed() {
+            return packed.dequantise(self, 0..packed.rows, data);
+        }
         elementwise::copy(self, buffer.host(), data);
     }
 
@@ -144,8 +165,14 @@ impl Backend for Cpu {
     }
 
     fn copy(&self, from: &Buffer, from_start: usize, to: &mut Buffer, to_start: usize, len: usize) {
-        let from = &from.host()[from_start..from_start + len];
-        elementwise::copy(self, from, &mut to.host_mut()[to_start..to_start + len]);
+        let to = &mut to.host_mut()[to_start..to_start + len];
+        if let Some(packed) = from.packed() {
+            let whole = from_start.is_multiple_of(packed.columns);
+            assert!(whole && len.is_multiple_of(packed.columns), "copy: whole rows of a weight");
+            let rows = from_start / packed.columns..(from_start + len) / packed.columns;
+            return packed.dequantise(self, rows, to);
+        }
+        elementwise::copy(self, &from.host()[from_start..from_start + len], to);
     }
 
     fn axpy(&self, scale: f32, x: &Buffer, y: &mut Buffer) {
@@ -156,6 +183,10 @@ impl Backend for Cpu {
     fn gather_rows(&self, table: &Buffer, ids: &[u32], dim: usize, out: &mut Buffer) {
         check(out, ids.len() * dim, "gather_rows");
         check_ids(ids, table, dim, "gather_rows");
+        if let Some(packed) = table.packed() {
+            assert_eq!(packed.columns, dim, "gather_rows: width of a quantised table");
+            return packed.gather(self, ids, out.host_mut());
+        }
         rows::gather(self, table.host(), ids, dim, out.host_mut());
     }
 
@@ -241,6 +272,10 @@ impl Backend for Cpu {
         (d_x, update): (&mut Buffer, Update),
     ) {
         check_linear(d_x, weight, d_out, shape);
+        if let Some(packed) = weight.packed() {
+            let product = quantised::IntoInput { d_out: d_out.host(), weight: packed, scale };
+            return product.compute(self, d_x.host_mut(), update);
+        }
         let product = Product {
             size: [shape.tokens, shape.input, shape.output],
             left: Matrix::rows(d_out.host(), shape.output),
@@ -261,6 +296,7 @@ impl Backend for Cpu {
         d_weight: &mut Buffer,
     ) {
         check_linear(x, d_weight, d_out, shape);
+        assert!(!weight.is_quantised(), "a quantised weight has no gradient");
         let product = Product {
             size: [shape.output, shape.input, shape.tokens],
             left: Matrix::rows(d_out.host(), shape.output).transposed(),
@@ -395,7 +431,7 @@ impl Backend for Cpu {
             check(entropy, shape.rows, "token_statistics_backward: entropy");
         }
         let d_weight = d_weight.map(|d_weight| {
-            check(d_weight, weight.values.len(), "token_statistics_backward: d_weight");
+            check(d_weight, shape.vocab * shape.dim, "token_statistics_backward: d_weight");
             d_weight.host_mut()
         });
         let d_hidden = d_hidden.host_mut();

@@ -38,6 +38,7 @@ use crate::checks::{
     check, check_attention, check_ids, check_linear, check_norm, check_sample, check_statistics,
 };
 use crate::cpu::Precision;
+use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
 use attention::{Attention, PlanTables, Results};
 use device::{Device, Element};
@@ -102,7 +103,7 @@ impl Cuda {
     ) -> Attention<'a> {
         check_attention(inputs, plan, shape);
         let element = match self.precision {
-            Precision::F32 => Element::F32,
+            Precision::F32 | Precision::Quantised => Element::F32,
             Precision::Bf16 => Element::Bf16,
         };
         Attention { core: &self.core, tables: &self.plans, element, plan, shape, inputs }
@@ -120,6 +121,16 @@ impl Backend for Cuda {
 
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         weight.prepare(rows, columns);
+    }
+
+    fn keeps_weights_quantised(&self) -> bool {
+        false
+    }
+
+    /// # Panics
+    /// Always: it is not offered.
+    fn quantised_weight(&self, _: &QuantisedMatrix<'_>) -> Buffer {
+        panic!("weights do not stay quantised on a CUDA device")
     }
 
     fn alloc(&self, len: usize) -> Buffer {

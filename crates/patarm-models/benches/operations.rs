@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use patarm_models::kernels::{
     AdamW, AttentionPlan, AttentionShape, Backend, Buffer, ChosenTokens, Cpu, CpuOptions,
-    LinearShape, NormShape, Precision, RopeShape, RopeTurn, SamplingOptions, StatisticsGradient,
-    StatisticsShape, TokenStatistics, Update, random,
+    LinearShape, NormShape, Precision, QuantisedMatrix, RopeShape, RopeTurn, SamplingOptions,
+    StatisticsGradient, StatisticsShape, TokenStatistics, Update, random,
 };
 use patarm_models::{
     AdamWConfig, Decoder, DecoderShape, Engine, EngineLimits, Forest, ForwardOptions,
@@ -216,6 +216,14 @@ impl Backend for Timed {
 
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         self.timed("prepare_weight", || self.inner.prepare_weight(weight, rows, columns))
+    }
+
+    fn keeps_weights_quantised(&self) -> bool {
+        self.inner.keeps_weights_quantised()
+    }
+
+    fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer {
+        self.timed("quantised_weight", || self.inner.quantised_weight(matrix))
     }
 
     fn alloc(&self, len: usize) -> Buffer {

@@ -92,7 +92,8 @@ impl Decoder {
     }
 
     /// Adds every adapter to its base weight and detaches it:
-    /// `W += scale · B · A`. Its tensors stay in the set, unused and frozen.
+    /// `W += scale · B · A`. Its tensors stay in the set, unused and frozen. A quantised
+    /// weight with an adapter becomes one in single precision.
     pub fn merge_adapter(&mut self) {
         let backend = self.backend.clone();
         for block in &mut self.blocks {

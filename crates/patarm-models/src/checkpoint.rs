@@ -4,15 +4,17 @@
 //! other tools load them unchanged. Optimiser states are exact `f32`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use patarm_files::{ModelConfig, SafetensorsFile, SafetensorsWriter, StoredType, TensorSpec};
+use patarm_kernels::Backend;
 use serde_json::{Map, Value, json};
 
 use crate::adapter::LoraConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, ErrorKind};
 use crate::optimizer::Optimizer;
-use crate::parameters::{Parameter, ParameterId};
+use crate::parameters::{Parameter, ParameterId, ParameterSet};
 
 /// File of a model's weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -42,7 +44,7 @@ pub fn save_model(
         decoder.parameters.iter().filter(|(_, entry)| !is_adapter(entry)).collect();
     let entries: Vec<(&str, &Parameter)> =
         entries.into_iter().map(|(_, entry)| (entry.name.as_str(), entry)).collect();
-    save_parameters(&folder.join(WEIGHTS_FILE), decoder, &entries, dtype)
+    save_parameters(&folder.join(WEIGHTS_FILE), decoder.backend.as_ref(), &entries, dtype)
 }
 
 /// Writes the adapter of a decoder in PEFT layout.
@@ -62,7 +64,8 @@ pub fn save_adapter(
         .filter(|(_, entry)| is_adapter(entry))
         .map(|(_, entry)| (entry.name.as_str(), entry))
         .collect();
-    save_parameters(&folder.join(ADAPTER_FILE), decoder, &entries, StoredType::F32)
+    let path = folder.join(ADAPTER_FILE);
+    save_parameters(&path, decoder.backend.as_ref(), &entries, StoredType::F32)
 }
 
 /// The `adapter_config.json` of an adapter for a model that writes text.
@@ -137,25 +140,27 @@ pub fn load_adapter(folder: &Path, decoder: &mut Decoder) -> Result<LoraConfig, 
 /// When the file is unreadable or does not fit.
 pub fn load_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), Error> {
     let path = folder.join(WEIGHTS_FILE);
-    let file = SafetensorsFile::open(&path)?;
     let own: Vec<(String, ParameterId)> = decoder
         .parameters
         .iter()
         .filter(|(_, entry)| !is_adapter(entry))
         .map(|(id, entry)| (entry.name.clone(), id))
         .collect();
-    load_into(&file, &path, decoder, &own)
+    let backend = Arc::clone(&decoder.backend);
+    load_parameters(&path, backend.as_ref(), &mut decoder.parameters, &own)
 }
 
-fn load_into(
-    file: &SafetensorsFile,
+/// Reads the named tensors of a file into parameters of the same shapes.
+pub(crate) fn load_parameters(
     path: &Path,
-    decoder: &mut Decoder,
+    backend: &dyn Backend,
+    parameters: &mut ParameterSet,
     own: &[(String, ParameterId)],
 ) -> Result<(), Error> {
+    let file = SafetensorsFile::open(path)?;
     for (name, id) in own {
         let id = *id;
-        let entry = decoder.parameters.get(id);
+        let entry = parameters.get(id);
         let stored = file.tensor(name)?;
         if stored.shape != entry.shape {
             let kind = ErrorKind::Shape {
@@ -166,8 +171,7 @@ fn load_into(
             return Err(Error::at(path, kind));
         }
         let values = file.read(name)?;
-        let value = decoder.backend.upload(&values);
-        decoder.parameters.replace(decoder.backend.as_ref(), id, value);
+        parameters.replace(backend, id, backend.upload(&values));
     }
     Ok(())
 }
@@ -178,15 +182,12 @@ fn load_into(
 /// When the file cannot be written.
 pub fn save_optimizer(
     folder: &Path,
-    decoder: &Decoder,
+    (backend, parameters): (&dyn Backend, &ParameterSet),
     optimizer: &Optimizer,
 ) -> Result<(), Error> {
     let mut specs = Vec::new();
-    let trained: Vec<_> = decoder
-        .parameters
-        .iter()
-        .filter_map(|(id, entry)| Some((entry, optimizer.moments(id)?)))
-        .collect();
+    let trained: Vec<_> =
+        parameters.iter().filter_map(|(id, entry)| Some((entry, optimizer.moments(id)?))).collect();
     for (entry, _) in &trained {
         for which in ["first", "second"] {
             specs.push(TensorSpec {
@@ -202,7 +203,7 @@ pub fn save_optimizer(
     for (entry, (first, second)) in trained {
         for (which, buffer) in [("first", first), ("second", second)] {
             host.resize(buffer.len(), 0.0);
-            decoder.backend.download(buffer, &mut host);
+            backend.download(buffer, &mut host);
             writer.write(&format!("{which}.{}", entry.name), &host)?;
         }
     }
@@ -215,7 +216,7 @@ pub fn save_optimizer(
 /// When the file is unreadable or of another model.
 pub fn load_optimizer(
     folder: &Path,
-    decoder: &Decoder,
+    (backend, parameters): (&dyn Backend, &ParameterSet),
     optimizer: &mut Optimizer,
 ) -> Result<(), Error> {
     let path = folder.join(OPTIMIZER_FILE);
@@ -227,12 +228,12 @@ pub fn load_optimizer(
             ErrorKind::Unsupported("the optimiser state names no step".into()),
         ));
     };
-    for (id, entry) in decoder.parameters.iter() {
+    for (id, entry) in parameters.iter() {
         let Some((first, second)) = optimizer.moments_mut(id) else {
             continue;
         };
-        *first = decoder.backend.upload(&file.read(&format!("first.{}", entry.name))?);
-        *second = decoder.backend.upload(&file.read(&format!("second.{}", entry.name))?);
+        *first = backend.upload(&file.read(&format!("first.{}", entry.name))?);
+        *second = backend.upload(&file.read(&format!("second.{}", entry.name))?);
     }
     optimizer.set_step_count(step);
     Ok(())
@@ -249,7 +250,7 @@ pub(crate) fn stored_adapter_name(entry: &Parameter) -> String {
 
 pub(crate) fn save_parameters(
     path: &Path,
-    decoder: &Decoder,
+    backend: &dyn Backend,
     entries: &[(&str, &Parameter)],
     dtype: StoredType,
 ) -> Result<(), Error> {
@@ -262,7 +263,7 @@ pub(crate) fn save_parameters(
     let mut host = Vec::new();
     for (name, entry) in entries {
         host.resize(entry.value.len(), 0.0);
-        decoder.backend.download(&entry.value, &mut host);
+        backend.download(&entry.value, &mut host);
         writer.write(name, &host)?;
     }
     Ok(writer.finish()?)
@@ -299,5 +300,6 @@ pub fn load_adapter_weights(folder: &Path, decoder: &mut Decoder) -> Result<(), 
         );
         return Err(Error::at(path, ErrorKind::Adapter(message)));
     }
-    load_into(&file, &path, decoder, &own)
+    let backend = Arc::clone(&decoder.backend);
+    load_parameters(&path, backend.as_ref(), &mut decoder.parameters, &own)
 }

@@ -136,8 +136,27 @@ impl Forest {
         AttentionPlan { runs }
     }
 
-    fn run(&self, id: SegmentId) -> QueryRun {
-        let segment = &self.segments[id.0];
+    /// A plan with one query for each row given: it sees every token on the way to that
+    /// row, the row included, and nothing else.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn plan_over_paths(&self, rows: &[usize]) -> AttentionPlan {
+        let run = |(query, row): (usize, &usize)| {
+            assert!(*row < self.tokens.len(), "row {row} of a smaller forest");
+            let segment = self.segments.partition_point(|segment| segment.start <= *row) - 1;
+            let mut spans = self.path(SegmentId(segment));
+            if let Some(last) = spans.last_mut() {
+                last.len = row + 1 - last.slot;
+            }
+            QueryRun { query, len: 1, first_position: 0, spans, causal: false }
+        };
+        AttentionPlan { runs: rows.iter().enumerate().map(run).collect() }
+    }
+
+    /// The segments from the root to one of them.
+    fn path(&self, id: SegmentId) -> Vec<Span> {
         let mut spans = Vec::new();
         let mut next = Some(id);
         while let Some(current) = next {
@@ -146,6 +165,12 @@ impl Forest {
             next = at.parent;
         }
         spans.reverse();
+        spans
+    }
+
+    fn run(&self, id: SegmentId) -> QueryRun {
+        let segment = &self.segments[id.0];
+        let spans = self.path(id);
         QueryRun {
             query: segment.start,
             len: segment.len,
@@ -159,6 +184,22 @@ impl Forest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_ends_at_its_row() {
+        let mut forest = Forest::new();
+        let root = forest.add(None, &[1, 2, 3]);
+        let left = forest.add(Some(root), &[4, 5]);
+        let leaf = forest.add(Some(left), &[6, 7]);
+        let plan = forest.plan_over_paths(&[forest.row(leaf, 0), 1, forest.last_row(left)]);
+        let spans: Vec<Vec<(usize, usize)>> = plan
+            .runs
+            .iter()
+            .map(|run| run.spans.iter().map(|span| (span.slot, span.len)).collect())
+            .collect();
+        assert_eq!(spans, [vec![(0, 3), (3, 2), (5, 1)], vec![(0, 2)], vec![(0, 3), (3, 2)]]);
+        assert!(plan.runs.iter().all(|run| !run.causal && run.len == 1));
+    }
 
     #[test]
     fn positions_are_depths_and_rows_follow_paths() {

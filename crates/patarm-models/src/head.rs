@@ -42,6 +42,13 @@ pub struct HeadValues {
     pub values: Vec<f32>,
 }
 
+impl HeadValues {
+    /// The states that were read, `[rows, d]`.
+    pub(crate) fn gathered(&self) -> &Buffer {
+        &self.gathered
+    }
+}
+
 /// Stream of the draws of fresh heads.
 const HEAD_STREAM: u64 = 0x4ead;
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_files::{ModelFiles, open_model};
-use patarm_kernels::{Backend, Buffer, random};
+use patarm_files::{BlockOffsets, ModelFiles, QuantisedTensor, open_model};
+use patarm_kernels::{Backend, Buffer, Offsets, Precision, QuantisedMatrix, random};
 
 use crate::block::Block;
 use crate::decoder::Decoder;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::linear::Linear;
 use crate::parameters::{ParameterId, ParameterSet};
 use crate::shape::DecoderShape;
@@ -17,11 +17,13 @@ use crate::shape::DecoderShape;
 type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Buffer, Error> + 'a;
 
 impl Decoder {
-    /// Loads a folder in Hugging Face layout or a GGUF file.
+    /// Loads a folder in Hugging Face layout or a GGUF file. On a backend whose
+    /// precision is [`Precision::Quantised`], matrices stay as a GGUF file quantises
+    /// them; such a matrix cannot be trained, but an adapter beside it can.
     ///
     /// # Errors
-    /// When a file is unreadable, a tensor missing or of another shape, or the
-    /// architecture unsupported.
+    /// When a file is unreadable, a tensor missing or of another shape, the
+    /// architecture unsupported, or weights are to stay quantised where none are.
     pub fn load(backend: Arc<dyn Backend>, path: &Path) -> Result<Self, Error> {
         Self::from_files(backend, &open_model(path)?)
     }
@@ -50,10 +52,41 @@ impl Decoder {
         files: &ModelFiles,
     ) -> Result<Self, Error> {
         let device = Arc::clone(&backend);
+        if device.precision() == Precision::Quantised {
+            return Self::read_quantised(backend, shape, files);
+        }
         let mut read = |name: &str, dims: &[usize]| -> Result<Buffer, Error> {
             Ok(device.upload(&files.weights.read_shaped(name, dims)?))
         };
         Self::build(backend, shape, &mut read)
+    }
+
+    fn read_quantised(
+        backend: Arc<dyn Backend>,
+        shape: DecoderShape,
+        files: &ModelFiles,
+    ) -> Result<Self, Error> {
+        let device = Arc::clone(&backend);
+        let refuse = |sentence: String| Error::at(&files.path, ErrorKind::Unsupported(sentence));
+        if !device.keeps_weights_quantised() {
+            let device = device.name();
+            return Err(refuse(format!(
+                "{device} cannot keep weights quantised; choose another precision, or the CPU"
+            )));
+        }
+        let mut read = |name: &str, dims: &[usize]| -> Result<Buffer, Error> {
+            match files.weights.read_quantised(name, dims)? {
+                Some(stored) => Ok(device.quantised_weight(&matrix(&stored))),
+                None => Ok(device.upload(&files.weights.read_shaped(name, dims)?)),
+            }
+        };
+        let decoder = Self::build(backend, shape, &mut read)?;
+        if decoder.parameters.has_quantised() {
+            return Ok(decoder);
+        }
+        let sentence = "quantised precision keeps weights as a quantised GGUF file holds them, and \
+                        this model has none; choose another precision";
+        Err(refuse(sentence.into()))
     }
 
     /// A decoder with random weights: normal with deviation 0.02, norms at 1,
@@ -99,6 +132,21 @@ impl Decoder {
             parameters.prepare_weight(backend.as_ref(), id);
         }
         Ok(Self { backend, shape, parameters, embedding, blocks, final_norm, output })
+    }
+}
+
+/// A stored matrix as a device takes it.
+fn matrix(stored: &QuantisedTensor) -> QuantisedMatrix<'_> {
+    QuantisedMatrix {
+        rows: stored.shape[0],
+        columns: stored.shape[1],
+        block: stored.block,
+        integers: &stored.integers,
+        scales: &stored.scales,
+        offsets: match &stored.offsets {
+            BlockOffsets::Centre(centre) => Offsets::Centre(*centre),
+            BlockOffsets::Each(offsets) => Offsets::Each(offsets),
+        },
     }
 }
 

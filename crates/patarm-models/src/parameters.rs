@@ -44,7 +44,8 @@ pub struct ParameterSet {
 }
 
 impl ParameterSet {
-    /// Adds a trainable parameter.
+    /// Adds a parameter: trainable, unless its value is a quantised weight, which has no
+    /// gradient.
     ///
     /// # Panics
     /// When the value does not have the shape's size or the name exists.
@@ -54,12 +55,12 @@ impl ParameterSet {
         let id = ParameterId(self.entries.len());
         let previous = self.by_name.insert(name.clone(), id);
         assert!(previous.is_none(), "parameter {name} exists");
-        let decays = shape.len() > 1;
+        let (decays, trainable) = (shape.len() > 1, !value.is_quantised());
         self.entries.push(Parameter {
             name,
             shape: shape.to_vec(),
             value,
-            trainable: true,
+            trainable,
             decays,
             is_weight: false,
             is_head: false,
@@ -147,6 +148,12 @@ impl ParameterSet {
         self.entries.iter().filter(|entry| entry.trainable).map(|entry| entry.value.len()).sum()
     }
 
+    /// Whether there is a weight that stays quantised.
+    #[must_use]
+    pub fn has_quantised(&self) -> bool {
+        self.entries.iter().any(|entry| entry.value.is_quantised())
+    }
+
     /// Number of elements.
     #[must_use]
     pub fn num_elements(&self) -> usize {
@@ -168,6 +175,12 @@ impl Gradients {
         let entries =
             each.map(|entry| entry.trainable.then(|| backend.zeros(entry.value.len()))).collect();
         Self { entries }
+    }
+
+    /// No gradient of any parameter: for those by inputs alone.
+    #[must_use]
+    pub fn none(parameters: &ParameterSet) -> Self {
+        Self { entries: parameters.entries.iter().map(|_| None).collect() }
     }
 
     /// Sets every gradient to zero, keeping the memory.

@@ -124,10 +124,10 @@ impl SharedPrefixes {
         node
     }
 
-    /// The forest, and the row of the last token of each sequence in the order in which
-    /// they were added.
+    /// The forest, and the rows of the tokens of each sequence in the order in which they
+    /// were added.
     #[must_use]
-    pub fn finish(self) -> (Forest, Vec<usize>) {
+    pub fn finish(self) -> (Forest, Vec<Vec<usize>>) {
         let mut forest = Forest::new();
         let mut segments: Vec<Option<SegmentId>> = vec![None; self.nodes.len()];
         let mut open: Vec<usize> = self.roots.iter().rev().copied().collect();
@@ -136,9 +136,23 @@ impl SharedPrefixes {
             segments[node] = Some(forest.add(parent, &self.nodes[node].tokens));
             open.extend(self.nodes[node].children.iter().rev());
         }
-        let rows = self.ends.iter().filter_map(|end| segments[*end]);
-        let rows = rows.map(|segment| forest.last_row(segment)).collect();
+        let rows = self.ends.iter().map(|end| self.rows_of(*end, &forest, &segments)).collect();
         (forest, rows)
+    }
+
+    /// The rows from the root to the end of a node.
+    fn rows_of(&self, end: usize, forest: &Forest, segments: &[Option<SegmentId>]) -> Vec<usize> {
+        let path = std::iter::successors(Some(end), |node| self.nodes[*node].parent);
+        let mut rows: Vec<usize> = path
+            .flat_map(|node| {
+                let own = 0..self.nodes[node].tokens.len();
+                segments[node].into_iter().flat_map(move |segment| {
+                    own.clone().rev().map(move |offset| forest.row(segment, offset))
+                })
+            })
+            .collect();
+        rows.reverse();
+        rows
     }
 }
 
@@ -159,7 +173,10 @@ mod tests {
         let (forest, rows) = prefixes.finish();
         assert_eq!(forest.num_tokens(), num_tokens);
         let plan = forest.plan();
-        for (sequence, row) in sequences.iter().zip(rows) {
+        for (sequence, rows) in sequences.iter().zip(rows) {
+            let own: Vec<u32> = rows.iter().map(|row| forest.tokens()[*row]).collect();
+            assert_eq!(&own, sequence);
+            let row = rows[rows.len() - 1];
             let run = plan.runs.iter().find(|run| (run.query..run.query + run.len).contains(&row));
             let run = run.expect("every row belongs to a run");
             let spans = run.spans.iter();

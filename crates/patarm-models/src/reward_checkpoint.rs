@@ -6,6 +6,7 @@
 //! one without it is refused, because a random head would give random scores.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use patarm_files::reward_config::REWARD_FILE;
 use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily, StoredType};
@@ -18,8 +19,10 @@ use crate::checkpoint::{
 };
 use crate::decoder::Decoder;
 use crate::error::{Error, ErrorKind};
-use crate::head::LinearHead;
-use crate::parameters::Parameter;
+use crate::head::{HeadInit, LinearHead};
+use crate::hpqa::{HpqaHead, HpqaShape};
+use crate::parameters::{Parameter, ParameterId};
+use crate::scalar_head::ScalarHead;
 
 /// Writes `config.json` and the weights of a decoder with a head and no adapter.
 ///
@@ -39,7 +42,7 @@ pub fn save_reward_model(
     let all = decoder.parameters.iter().map(|(_, entry)| entry);
     let entries: Vec<(&str, &Parameter)> =
         all.filter(|entry| !is_adapter(entry)).map(|entry| (entry.name.as_str(), entry)).collect();
-    save_parameters(&folder.join(WEIGHTS_FILE), decoder, &entries, dtype)
+    save_parameters(&folder.join(WEIGHTS_FILE), decoder.backend.as_ref(), &entries, dtype)
 }
 
 /// Writes the adapter and the head of a decoder in PEFT layout, and `reward.json`.
@@ -71,7 +74,63 @@ pub fn save_reward_adapter(
         .collect();
     let entries: Vec<(&str, &Parameter)> =
         saved.iter().map(|(name, entry)| (name.as_str(), *entry)).collect();
-    save_parameters(&folder.join(ADAPTER_FILE), decoder, &entries, StoredType::F32)
+    let path = folder.join(ADAPTER_FILE);
+    save_parameters(&path, decoder.backend.as_ref(), &entries, StoredType::F32)
+}
+
+/// Reads the head of a family that gives an item one number, and attaches it.
+///
+/// # Errors
+/// When a part of the head is missing or has another shape, or the description does not
+/// fit the decoder.
+pub fn load_scalar_head(
+    decoder: &mut Decoder,
+    files: &ModelFiles,
+    reward: &RewardConfig,
+) -> Result<ScalarHead, Error> {
+    let RewardFamily::Hpqa { .. } = &reward.family else {
+        return Ok(ScalarHead::LastToken(load_head(decoder, files, reward, 1)?));
+    };
+    let head = fresh_scalar_head(decoder, reward, (HeadInit::Zero {}, 0))?;
+    let at = |kind: ErrorKind| Error::at(&files.path, kind);
+    let own: Vec<ParameterId> =
+        decoder.parameters.iter().filter(|(_, entry)| entry.is_head).map(|(id, _)| id).collect();
+    for id in own {
+        let entry = decoder.parameters.get(id);
+        let (tensor, expected) = (entry.name.clone(), entry.shape.clone());
+        match files.weights.shape(&tensor) {
+            Err(_) => return Err(at(ErrorKind::MissingHead(tensor))),
+            Ok(found) if found != expected => {
+                let found = found.to_vec();
+                return Err(at(ErrorKind::Shape { tensor, expected, found }));
+            }
+            Ok(_) => {}
+        }
+        let value = decoder.backend.upload(&files.weights.read(&tensor)?.values);
+        let backend = Arc::clone(&decoder.backend);
+        decoder.parameters.replace(backend.as_ref(), id, value);
+    }
+    Ok(head)
+}
+
+/// A fresh head of a family that gives an item one number.
+///
+/// # Errors
+/// When the description does not fit the decoder.
+pub fn fresh_scalar_head(
+    decoder: &mut Decoder,
+    reward: &RewardConfig,
+    place: (HeadInit, u64),
+) -> Result<ScalarHead, Error> {
+    match &reward.family {
+        RewardFamily::Hpqa { layers, heads } => {
+            let shape = HpqaShape { layers: layers.clone(), heads: *heads };
+            let head = HpqaHead::attach(decoder, &reward.head, shape, place);
+            let head = head.map_err(|what| Error::new(ErrorKind::Unsupported(what)))?;
+            Ok(ScalarHead::Hpqa(Box::new(head)))
+        }
+        _ => Ok(ScalarHead::LastToken(LinearHead::attach(decoder, &reward.head, 1, place))),
+    }
 }
 
 /// Reads the head of a model folder and attaches it.

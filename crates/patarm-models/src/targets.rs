@@ -114,6 +114,23 @@ impl TargetStatistics {
     }
 }
 
+/// Rows whose whole distributions are held at the same time.
+const ROWS_AT_ONCE: usize = 16;
+
+/// The largest values with their places.
+fn largest(values: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> =
+        values.iter().enumerate().map(|(id, value)| (id as u32, *value)).collect();
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
+    let count = count.min(all.len());
+    if count < all.len() {
+        all.select_nth_unstable_by(count, order);
+        all.truncate(count);
+    }
+    all.sort_by(order);
+    all
+}
+
 impl Decoder {
     /// Log-probabilities of targets at the given temperature.
     ///
@@ -155,6 +172,32 @@ impl Decoder {
             offsets,
             entropy,
         }
+    }
+
+    /// The most probable ids after each row with their log-probabilities, most probable
+    /// first, equal ones by id.
+    ///
+    /// # Shapes
+    /// `hidden`: `[t, d]` after the final norm; the result has an entry a row.
+    #[must_use]
+    pub fn most_probable(
+        &self,
+        hidden: &Buffer,
+        rows: &[usize],
+        count: usize,
+        temperature: f32,
+    ) -> Vec<Vec<(u32, f32)>> {
+        let ids: Vec<u32> = (0..self.shape.vocab as u32).collect();
+        let mut found = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            let mut targets = TargetRows::new();
+            for &row in rows {
+                targets.push(Target { row, ids: ids.clone() });
+            }
+            let statistics = self.target_statistics(hidden, &targets, temperature);
+            found.extend((0..rows.len()).map(|row| largest(statistics.logprobs_of(row), count)));
+        }
+        found
     }
 
     /// Turns gradients with respect to log-probabilities (and optionally

@@ -28,6 +28,17 @@ pub struct CompletionTargets {
 }
 
 impl TreeBuilder {
+    /// Adds a segment below another one, or finds the equal one that is there.
+    pub fn child(&mut self, parent: Option<SegmentId>, segment: &[u32]) -> SegmentId {
+        let key = (parent, segment.to_vec());
+        if let Some(id) = self.index.get(&key) {
+            return *id;
+        }
+        let id = self.forest.add(parent, segment);
+        self.index.insert(key, id);
+        id
+    }
+
     /// Adds a path of shared segments and returns its leaf.
     ///
     /// # Panics
@@ -36,16 +47,7 @@ impl TreeBuilder {
     pub fn path(&mut self, segments: &[Vec<u32>]) -> SegmentId {
         let mut leaf = None;
         for segment in segments {
-            let key = (leaf, segment.clone());
-            let id = match self.index.get(&key) {
-                Some(id) => *id,
-                None => {
-                    let id = self.forest.add(leaf, segment);
-                    self.index.insert(key, id);
-                    id
-                }
-            };
-            leaf = Some(id);
+            leaf = Some(self.child(leaf, segment));
         }
         leaf.expect("a prompt has at least one segment")
     }

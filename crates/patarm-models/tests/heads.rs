@@ -6,11 +6,12 @@ use patarm_models::files::{ModelFiles, RewardConfig, RewardFamily, StoredType, o
 use patarm_models::reward_checkpoint::{load_head, save_reward_adapter, save_reward_model};
 use patarm_models::{
     Decoder, ErrorKind, Forest, ForwardOptions, Gradients, HeadInit, LinearHead, LoraConfig,
-    ParameterId, checkpoint,
+    checkpoint,
 };
-use support::{cpu, testdata};
+use support::{Differences, check_parameter, cpu, loss_of, pairs, testdata};
 
 const NORMAL: HeadInit = HeadInit::Normal { std: 0.5 };
+const DIFFERENCES: Differences = Differences { step: 2e-3, tolerance: 2e-2 };
 const MODELS: [&str; 3] = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"];
 
 fn open(name: &str) -> (ModelFiles, Decoder) {
@@ -21,31 +22,6 @@ fn open(name: &str) -> (ModelFiles, Decoder) {
 
 fn scalar() -> RewardConfig {
     RewardConfig { mean: Some(0.25), std: Some(1.5), ..RewardConfig::new(RewardFamily::Scalar {}) }
-}
-
-/// Two pairs that share prompts, and the rows of the last tokens.
-fn pairs() -> (Forest, Vec<usize>) {
-    let mut forest = Forest::new();
-    let mut rows = Vec::new();
-    for (prompt, sides) in
-        [([5, 6, 7], [vec![8, 9], vec![10]]), ([11, 12, 13], [vec![1, 2, 3], vec![4, 4]])]
-    {
-        let root = forest.add(None, &prompt);
-        for side in sides {
-            let leaf = forest.add(Some(root), &side);
-            rows.push(forest.last_row(leaf));
-        }
-    }
-    (forest, rows)
-}
-
-/// Σ sin(value · (n + 1)): a loss whose gradient no symmetry makes zero.
-fn loss_of(values: &[f32]) -> (f64, Vec<f32>) {
-    let each = values.iter().enumerate();
-    let weighted = |n: usize, value: f32| f64::from(value) * (n + 1) as f64;
-    let loss = each.clone().map(|(n, value)| weighted(n, *value).sin()).sum();
-    let gradient = each.map(|(n, value)| (weighted(n, *value).cos() * (n + 1) as f64) as f32);
-    (loss, gradient.collect())
 }
 
 fn loss(decoder: &Decoder, head: &LinearHead) -> f64 {
@@ -75,36 +51,9 @@ fn gradients_through_the_head_are_finite_differences() {
             decoder.embedding,
         ];
         for id in checked {
-            check_parameter(&mut decoder, &head, (id, &gradients), name);
+            check_parameter(&mut decoder, (id, &gradients), DIFFERENCES, &|d| loss(d, &head), name);
         }
     }
-}
-
-fn check_parameter(
-    decoder: &mut Decoder,
-    head: &LinearHead,
-    (id, gradients): (ParameterId, &Gradients),
-    name: &str,
-) {
-    let gradient = gradients.get(id).expect("trainable").host().to_vec();
-    let largest =
-        (0..gradient.len()).max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs()));
-    let element = largest.expect("elements");
-    let h = 2e-3f32;
-    let mut moved = |by: f32| {
-        decoder.parameters.get_mut(id).value.host_mut()[element] += by;
-        let value = loss(decoder, head);
-        decoder.parameters.get_mut(id).value.host_mut()[element] -= by;
-        value
-    };
-    let numeric = (moved(h) - moved(-h)) / f64::from(2.0 * h);
-    let exact = f64::from(gradient[element]);
-    let parameter = &decoder.parameters.get(id).name;
-    assert!(exact != 0.0, "{name} {parameter}: no gradient");
-    assert!(
-        (numeric - exact).abs() <= 2e-2 * exact.abs().max(0.05),
-        "{name} {parameter}: {exact} by the backward, {numeric} by differences"
-    );
 }
 
 #[test]

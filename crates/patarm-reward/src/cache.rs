@@ -114,6 +114,14 @@ impl<T: Clone + Serialize + DeserializeOwned> DiskCache<T> {
         Ok(())
     }
 
+    /// An empty cache on a device that refuses every write, where there is one.
+    #[cfg(test)]
+    pub(crate) fn on_full_device() -> Option<Self> {
+        let path = PathBuf::from("/dev/full");
+        let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+        Some(Self { path, file, known: HashMap::new(), num_skipped: 0 })
+    }
+
     /// Answers known.
     #[must_use]
     pub fn len(&self) -> usize {

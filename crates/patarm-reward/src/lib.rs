@@ -23,11 +23,14 @@
 //! start from. Rules, losses and parsers are pure functions.
 
 pub mod advantage;
+pub mod answers;
 pub mod cache;
 pub mod cold_start;
 pub mod combinators;
 pub mod completer;
 pub mod embedded;
+pub mod embedding;
+pub mod energy;
 pub mod error;
 pub mod judge;
 pub mod judgement;
@@ -38,8 +41,12 @@ pub mod ordinal;
 pub mod pair_loss;
 pub mod par;
 pub mod par_marginal;
+pub mod pass_fail;
 pub mod policy_loss;
+pub mod process;
 pub mod random;
+pub mod reasonflux;
+pub mod rollout_labels;
 pub mod rubric;
 pub mod rules;
 pub mod scalar;
@@ -49,5 +56,6 @@ pub mod template;
 pub mod token_values;
 pub mod verdict;
 pub mod voting;
+pub mod win_tie;
 
 pub use error::{Error, ErrorKind, Result};

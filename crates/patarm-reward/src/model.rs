@@ -1,6 +1,6 @@
 //! The traits everything stands on: reward models, judges, evaluators.
 
-use patarm_text::{Comparison, Conversation, Item, Preference, Task};
+use patarm_text::{Comparison, Conversation, Item, Preference, Solution, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::judgement::{FormatFault, Judgement};
@@ -29,6 +29,9 @@ pub struct Reward {
     /// A value for each step of the response, for process reward models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub step_values: Vec<f64>,
+    /// Where each of these steps stands in the response, in characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_spans: Vec<(usize, usize)>,
 }
 
 impl Reward {
@@ -86,9 +89,18 @@ pub trait RewardModel {
     /// Scores every item; results stand in the order of the items, each failing alone.
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>>;
 
+    /// A value for each step of every solution whose steps are known; `None` where the
+    /// model gives no such values.
+    fn score_steps(&self, _solutions: &[Solution]) -> Option<Vec<StepScores>> {
+        None
+    }
+
     /// A name for reports.
     fn name(&self) -> String;
 }
+
+/// A value for each step of a solution, or why there are none.
+pub type StepScores = Result<Vec<f64>, ItemFault>;
 
 /// How a judge is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -20,8 +20,11 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use model::rewards;
 pub use model::{OrdinalRewardModel, digit_targets, ratings};
 pub use text::OrdinalText;
+
+use crate::pair_loss::log_sum_exp;
 
 /// Number of ratings.
 pub const NUM_RATINGS: usize = 9;
@@ -174,12 +177,4 @@ pub fn moments(logits: &Ratings) -> (f64, f64) {
 pub fn log_softmax(logits: &Ratings) -> Ratings {
     let total = log_sum_exp(logits.iter().copied());
     logits.map(|logit| logit - total)
-}
-
-fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
-    if largest == f64::NEG_INFINITY {
-        return largest;
-    }
-    largest + values.map(|value| (value - largest).exp()).sum::<f64>().ln()
 }

@@ -35,6 +35,27 @@ impl PairLossConfig {
     }
 }
 
+/// The table `loss` of a recipe.
+pub trait LossTable {
+    /// What is wrong with it, as a sentence that names the key.
+    ///
+    /// # Errors
+    /// When a value cannot work.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl LossTable for PairLossConfig {
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..=0.5).contains(&self.label_smoothing) {
+            return Err("loss.label_smoothing must lie in 0..=0.5".into());
+        }
+        if self.centring < 0.0 {
+            return Err("loss.centring must not be negative".into());
+        }
+        Ok(())
+    }
+}
+
 /// Value and gradient of a loss on two rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairTerm {
@@ -79,6 +100,16 @@ pub fn softplus(x: f64) -> f64 {
 #[must_use]
 pub fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
+}
+
+/// ln Σ exp(x), without overflow; −∞ for no number and for none above it.
+#[must_use]
+pub(crate) fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    if largest == f64::NEG_INFINITY {
+        return largest;
+    }
+    largest + values.map(|value| (value - largest).exp()).sum::<f64>().ln()
 }
 
 #[cfg(test)]

@@ -38,11 +38,21 @@ pub struct MarginalConfig {
     pub std_normalise: bool,
     /// Added to the deviation, in reward points.
     pub eps: f64,
+    /// How strongly a pair whose scores lie on one end of the scale is drawn back to its
+    /// middle, in reward points; 0 = not at all.
+    ///
+    /// The rule compares scores of one pair, so nothing in it holds their common level,
+    /// and a level that drifts to an end of the scale leaves no room for differences.
+    /// With u(s) the score's place between −1 and 1 and ū that of the pair's mean, every
+    /// score earns a further −k ū u(s): the same for both sides, so that neither is
+    /// preferred by it. The counterpart of centring a scalar reward (Eisenstein et al.,
+    /// arXiv 2312.09244; `center_rewards_coefficient` in TRL). An addition of this project.
+    pub center_coefficient: f64,
 }
 
 impl Default for MarginalConfig {
     fn default() -> Self {
-        Self { par: ParConfig::default(), std_normalise: true, eps: 1e-6 }
+        Self { par: ParConfig::default(), std_normalise: true, eps: 1e-6, center_coefficient: 0.0 }
     }
 }
 
@@ -132,8 +142,14 @@ pub fn par_marginal(
     let read_r = rejected.iter().map(|rollout| read(grid, rollout)).collect::<Result<Vec<_>>>()?;
     let (mean_c, mean_r) = (side_mean(&read_c), side_mean(&read_r));
     let empty_side = mean_c.is_none() || mean_r.is_none();
-    let rewards_c = score_rewards(grid, mean_c, mean_r, &config.par, 1.0);
-    let rewards_r = score_rewards(grid, mean_r, mean_c, &config.par, -1.0);
+    let mut rewards_c = score_rewards(grid, mean_c, mean_r, &config.par, 1.0);
+    let mut rewards_r = score_rewards(grid, mean_r, mean_c, &config.par, -1.0);
+    if let (Some(mean_c), Some(mean_r)) = (mean_c, mean_r) {
+        let pull = centring(grid, (mean_c + mean_r) / 2.0, config.center_coefficient);
+        for rewards in [&mut rewards_c, &mut rewards_r] {
+            rewards.iter_mut().zip(&pull).for_each(|(reward, pull)| *reward += pull);
+        }
+    }
     let finish = |rollouts: &[ReadRollout], mean, rewards| {
         let mut side = group(rollouts, rewards, config);
         side.mean = mean;
@@ -224,6 +240,17 @@ fn score_rewards(
             config.f.reward(delta > TIE_TOLERANCE, delta > threshold + TIE_TOLERANCE)
         })
         .collect()
+}
+
+/// What draws a pair with mean `level` back to the middle: −k ū u(s) for every score.
+fn centring(grid: &[f64], level: f64, coefficient: f64) -> Vec<f64> {
+    let (lowest, highest) = (grid[0], grid[grid.len() - 1]);
+    let (middle, half) = ((lowest + highest) / 2.0, (highest - lowest) / 2.0);
+    if half == 0.0 {
+        return vec![0.0; grid.len()];
+    }
+    let place = |score: f64| (score - middle) / half;
+    grid.iter().map(|&score| -coefficient * place(level) * place(score)).collect()
 }
 
 /// Everything about one group that follows from its outcome rewards.

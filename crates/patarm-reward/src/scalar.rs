@@ -1,4 +1,5 @@
-//! Scalar reward models: one number from the hidden state of an item's last token.
+//! Scalar reward models: one number an item, from the state of its last token or from
+//! attention over all of them.
 //!
 //! Items run on forests: those that share their prompt share its computation, and the
 //! number does not depend on which items stand beside it.
@@ -9,7 +10,7 @@ mod text;
 mod tests;
 
 use patarm_models::files::RewardConfig;
-use patarm_models::{Decoder, LinearHead, TreeBuilder};
+use patarm_models::{Decoder, ScalarHead, TreeBuilder};
 use patarm_text::Item;
 
 use crate::model::{ItemFault, Reward, RewardModel};
@@ -21,16 +22,10 @@ pub use text::{EncodedItem, ScalarText};
 /// Tokens of one forward when scoring.
 pub const SCORING_TOKENS: usize = 4096;
 
-/// A decoder with a scalar head.
-pub struct ScalarRewardModel<'a> {
+/// How a decoder scores items: the part that all families share.
+pub struct Scoring<'a> {
     /// The decoder.
     pub decoder: &'a Decoder,
-    /// Its head, one output.
-    pub head: LinearHead,
-    /// Its texts.
-    pub text: &'a ScalarText,
-    /// Mean and deviation of its rewards, where known.
-    pub config: &'a RewardConfig,
     /// Tokens of one forward; items are never split.
     pub batch_tokens: usize,
     /// Who watches.
@@ -39,70 +34,108 @@ pub struct ScalarRewardModel<'a> {
     pub name: String,
 }
 
-impl std::fmt::Debug for ScalarRewardModel<'_> {
+impl std::fmt::Debug for Scoring<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScalarRewardModel").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Scoring").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
+impl<'a> Scoring<'a> {
+    /// Scoring in batches of [`SCORING_TOKENS`].
+    #[must_use]
+    pub fn new(decoder: &'a Decoder, observer: &'a dyn Observer, name: impl Into<String>) -> Self {
+        Self { decoder, batch_tokens: SCORING_TOKENS, observer, name: name.into() }
+    }
+}
+
+/// A decoder with a head on its states; the kind of head says how a reward is read.
+#[derive(Debug)]
+pub struct HeadModel<'a, H> {
+    /// Decoder and batches.
+    pub scoring: Scoring<'a>,
+    /// The head.
+    pub head: H,
+    /// Its texts.
+    pub text: &'a ScalarText,
+    /// Mean and deviation of its rewards, where known.
+    pub config: &'a RewardConfig,
+}
+
+/// A decoder whose head gives an item one number.
+pub type ScalarRewardModel<'a> = HeadModel<'a, ScalarHead>;
+
 impl RewardModel for ScalarRewardModel<'_> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let batching = Batching {
-            limit: self.decoder.shape.max_positions,
-            tokens: self.batch_tokens,
-            observer: self.observer,
-        };
         let encode = |item: &Item| self.text.encode(item);
-        score_in_batches(items, &encode, batching, &|batch| {
+        score_in_batches(items, &encode, &self.scoring, &|batch| {
             let (forest, rows) = last_rows(batch.iter().map(|(_, item)| *item));
-            let (hidden, _) = self.decoder.infer(&forest, &[])?;
-            let values = self.head.forward(self.decoder, &hidden, &rows).values;
-            Ok(values.into_iter().map(|value| self.reward(f64::from(value))).collect())
+            let output = self.head.infer(self.scoring.decoder, &forest, &rows)?;
+            Ok(output.values().iter().map(|value| self.reward(f64::from(*value))).collect())
         })
     }
 
     fn name(&self) -> String {
-        self.name.clone()
+        self.scoring.name.clone()
     }
 }
 
-impl ScalarRewardModel<'_> {
-    fn reward(&self, value: f64) -> Reward {
+impl<H> HeadModel<'_, H> {
+    /// A value with its normalised form.
+    pub(crate) fn reward(&self, value: f64) -> Reward {
         Reward { normalised: normalised(value, self.config), ..Reward::of(value) }
     }
 }
 
-/// How items are scored together.
-#[derive(Clone, Copy)]
-pub(crate) struct Batching<'a> {
-    /// Longest item in tokens.
-    pub(crate) limit: usize,
-    /// Tokens of one forward; items are never split.
-    pub(crate) tokens: usize,
-    /// Who watches.
-    pub(crate) observer: &'a dyn Observer,
+/// Token ids that begin with a prompt others may share.
+pub(crate) trait Encoded {
+    /// The prompt's.
+    fn prompt(&self) -> &[u32];
+
+    /// Number of all of them.
+    fn num_tokens(&self) -> usize;
+}
+
+impl Encoded for EncodedItem {
+    fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    fn num_tokens(&self) -> usize {
+        self.len()
+    }
 }
 
 /// An item of a batch with its place among all.
-pub(crate) type Placed<'i> = (usize, &'i EncodedItem);
+pub(crate) type Placed<'i, T = EncodedItem> = (usize, &'i T);
 type Encode<'a> = dyn Fn(&Item) -> crate::Result<EncodedItem> + 'a;
-type ScoreBatch<'a> = dyn Fn(&[Placed<'_>]) -> Result<Vec<Reward>, patarm_models::Error> + 'a;
+type ScoreBatch<'a, R, T = EncodedItem> =
+    dyn Fn(&[Placed<'_, T>]) -> Result<Vec<R>, patarm_models::Error> + 'a;
 
-/// Scores items in batches; results stand in the order of the items, each failing alone.
-pub(crate) fn score_in_batches(
+/// Encodes and scores items in batches; results stand in the order of the items, each
+/// failing alone.
+pub(crate) fn score_in_batches<R>(
     items: &[Item],
     encode: &Encode<'_>,
-    batching: Batching<'_>,
-    score: &ScoreBatch<'_>,
-) -> Vec<Result<Reward, ItemFault>> {
-    let observer = batching.observer;
-    let encoded = encode_all(items, encode, batching.limit);
+    scoring: &Scoring<'_>,
+    score: &ScoreBatch<'_, R>,
+) -> Vec<Result<R, ItemFault>> {
+    let encoded = encode_all(items, encode, scoring.decoder.shape.max_positions);
+    score_encoded(&encoded, scoring, score)
+}
+
+/// Scores what is encoded in batches; a failure of the engine is a fault of its batch.
+pub(crate) fn score_encoded<R, T: Encoded>(
+    encoded: &[Result<T, ItemFault>],
+    scoring: &Scoring<'_>,
+    score: &ScoreBatch<'_, R, T>,
+) -> Vec<Result<R, ItemFault>> {
+    let observer = scoring.observer;
     let unread = ItemFault::Engine("interrupted before this item".to_owned());
-    let mut results: Vec<Result<Reward, ItemFault>> =
+    let mut results: Vec<Result<R, ItemFault>> =
         encoded.iter().map(|one| Err(one.as_ref().err().unwrap_or(&unread).clone())).collect();
-    observer.begin("scoring", items.len() as u64);
+    observer.begin("scoring", encoded.len() as u64);
     let mut done = 0;
-    for batch in batches(&encoded, batching.tokens) {
+    for batch in batches(encoded, scoring.batch_tokens) {
         if observer.is_interrupted() {
             break;
         }
@@ -166,24 +199,24 @@ pub(crate) fn encode_all(
 
 /// Batches of at most `budget` tokens (a longer item alone), items of one prompt side
 /// by side, each with its place among all.
-pub(crate) fn batches(
-    encoded: &[Result<EncodedItem, ItemFault>],
+pub(crate) fn batches<T: Encoded>(
+    encoded: &[Result<T, ItemFault>],
     budget: usize,
-) -> Vec<Vec<Placed<'_>>> {
+) -> Vec<Vec<Placed<'_, T>>> {
     let mut first_of: std::collections::HashMap<&[u32], usize> = std::collections::HashMap::new();
-    let mut order: Vec<(usize, usize, &EncodedItem)> = Vec::with_capacity(encoded.len());
+    let mut order: Vec<(usize, usize, &T)> = Vec::with_capacity(encoded.len());
     for (index, item) in encoded.iter().enumerate() {
         if let Ok(item) = item {
-            let first = *first_of.entry(item.prompt.as_slice()).or_insert(index);
+            let first = *first_of.entry(item.prompt()).or_insert(index);
             order.push((first, index, item));
         }
     }
     order.sort_by_key(|(first, index, _)| (*first, *index));
-    let mut batches: Vec<Vec<Placed<'_>>> = Vec::new();
+    let mut batches: Vec<Vec<Placed<'_, T>>> = Vec::new();
     let (mut tokens, mut prompt) = (0, None);
     for (first, index, item) in order {
-        let shared = prompt == Some(first);
-        let more = item.response.len() + if shared { 0 } else { item.prompt.len() };
+        let shared = if prompt == Some(first) { item.prompt().len() } else { 0 };
+        let more = item.num_tokens() - shared;
         match batches.last_mut() {
             Some(batch) if tokens + more <= budget => {
                 batch.push((index, item));
@@ -191,7 +224,7 @@ pub(crate) fn batches(
             }
             _ => {
                 batches.push(vec![(index, item)]);
-                tokens = item.len();
+                tokens = item.num_tokens();
             }
         }
         prompt = Some(first);

@@ -8,15 +8,21 @@
 //! yields never depends on what it is batched with.
 
 mod batch;
+mod cached;
 mod generative;
 mod generative_engine;
+mod numbers;
+mod reading;
 mod remote;
-mod scalar;
+mod waiting;
 
-pub use batch::{BatchEngine, BatchModel};
+pub use batch::BatchModel;
+pub use cached::CachedModel;
 pub use generative::{GenerativeModel, GenerativeText};
+pub use numbers::NumberModel;
+pub use reading::Reading;
 pub use remote::RemoteModel;
-pub use scalar::ScalarModel;
+pub use waiting::{Step, StepEngine, Waiting};
 
 use std::sync::Arc;
 
@@ -24,7 +30,7 @@ use patarm_text::{Conversation, Item, Task};
 
 use crate::embedded::ReadOut;
 use crate::judgement::Judgement;
-use crate::model::{CompareRequest, ItemFault, JudgeRequest, PairwiseVerdict};
+use crate::model::{CompareRequest, ItemFault, JudgeRequest, PairwiseVerdict, Reward};
 use crate::template::{JudgeTemplate, RubricMode};
 use crate::voting::{Vote, VoteCombine, vote};
 
@@ -130,6 +136,8 @@ pub struct ChatAsk {
     pub seed: u64,
     /// Tells apart several answers to one request.
     pub choice: u64,
+    /// Most probable tokens to tell beside every one that was written.
+    pub top_logprobs: usize,
     /// Whether the answer is streamed.
     pub delivery: Delivery,
 }
@@ -137,8 +145,8 @@ pub struct ChatAsk {
 /// What a piece of work yields.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// The number of a model that writes no judgements.
-    Score(f64),
+    /// The reward of a model that writes no judgements.
+    Reward(Box<Reward>),
     /// Judgements, as many as votes were asked for.
     Judgements(Vec<Judgement>),
     /// The verdict of a comparison.
@@ -167,6 +175,9 @@ pub struct ChatToken {
     pub bytes: Vec<u8>,
     /// Its log-probability.
     pub logprob: f64,
+    /// The most probable tokens at its place with their log-probabilities, most probable
+    /// first; as many as were asked for.
+    pub alternatives: Vec<(Vec<u8>, f64)>,
 }
 
 /// What a step reports.
@@ -193,8 +204,18 @@ pub enum Event {
 /// What kind of model it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// One number by a head; writes nothing.
+    /// One number by a head on the last token; writes nothing and takes any sequence.
     Scalar,
+    /// The mean of a number for every token of the response; writes nothing.
+    Token,
+    /// The expected rating under its own digits; writes nothing.
+    Ordinal,
+    /// A number for every step of a response, as one; writes nothing.
+    Step,
+    /// A scalar model whose numbers an energy network refines; writes nothing.
+    Energy,
+    /// Several models as one, which may write judgements but show none.
+    Combined,
     /// Writes judgements.
     Generative,
 }
@@ -205,8 +226,19 @@ impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Token => "token",
+            Self::Ordinal => "ordinal",
+            Self::Step => "step",
+            Self::Energy => "energy",
+            Self::Combined => "combined",
             Self::Generative => "generative",
         }
+    }
+
+    /// Whether it takes sequences whose prompt and response are not told apart.
+    #[must_use]
+    pub fn takes_sequences(self) -> bool {
+        self == Self::Scalar
     }
 }
 
@@ -264,8 +296,8 @@ impl ModelCard {
     /// When no judgement has a usable score, or the answer is of another kind.
     pub fn number(&self, answer: &Answer) -> Result<Vote, ItemFault> {
         match answer {
-            Answer::Score(value) => {
-                Ok(Vote { value: *value, spread: 0.0, num_valid: 1, num_votes: 1 })
+            Answer::Reward(reward) => {
+                Ok(Vote { value: reward.value, spread: 0.0, num_valid: 1, num_votes: 1 })
             }
             Answer::Judgements(judgements) => vote(judgements, self.read_out, self.combine)
                 .ok_or_else(|| {

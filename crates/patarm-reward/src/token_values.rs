@@ -9,15 +9,13 @@
 //! As in the authors' code, Z is one number from the hidden state *at* a token, after it
 //! was read, and no softmax over the vocabulary is taken.
 
-use patarm_models::files::RewardConfig;
-use patarm_models::{Decoder, Forest, LinearHead, SegmentId, TreeBuilder};
+use patarm_models::{Forest, LinearHead, SegmentId, TreeBuilder};
 use patarm_text::Item;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ItemFault, Reward, RewardModel, TokenValue};
-use crate::observer::Observer;
-use crate::pair_loss::{PairTerm, sigmoid, softplus};
-use crate::scalar::{Batching, EncodedItem, ScalarText, normalised, place, score_in_batches};
+use crate::pair_loss::{LossTable, PairTerm, sigmoid, softplus};
+use crate::scalar::{EncodedItem, HeadModel, ScalarText, place, score_in_batches};
 
 /// β and γ of the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +31,15 @@ impl Default for TokenLossConfig {
     /// The paper's.
     fn default() -> Self {
         Self { beta: 0.2, gamma: 2.0 }
+    }
+}
+
+impl LossTable for TokenLossConfig {
+    fn check(&self) -> Result<(), String> {
+        match self.beta > 0.0 {
+            true => Ok(()),
+            false => Err("loss.beta must be positive".into()),
+        }
     }
 }
 
@@ -64,47 +71,27 @@ pub fn scored_rows<'i>(items: impl Iterator<Item = &'i EncodedItem>) -> (Forest,
     (forest, rows)
 }
 
-/// A decoder with a head that gives every token a value.
-pub struct TokenRewardModel<'a> {
-    /// The decoder.
-    pub decoder: &'a Decoder,
-    /// Its head, one output.
-    pub head: LinearHead,
-    /// Its texts.
-    pub text: &'a ScalarText,
-    /// Mean and deviation of its rewards, where known.
-    pub config: &'a RewardConfig,
-    /// Tokens of one forward; items are never split.
-    pub batch_tokens: usize,
-    /// Who watches.
-    pub observer: &'a dyn Observer,
-    /// Name for reports.
-    pub name: String,
-}
+/// A head that gives every token a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenHead(pub LinearHead);
 
-impl std::fmt::Debug for TokenRewardModel<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenRewardModel").field("name", &self.name).finish_non_exhaustive()
-    }
-}
+/// A decoder with a head that gives every token a value.
+pub type TokenRewardModel<'a> = HeadModel<'a, TokenHead>;
 
 impl RewardModel for TokenRewardModel<'_> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let batching = Batching {
-            limit: self.decoder.shape.max_positions,
-            tokens: self.batch_tokens,
-            observer: self.observer,
-        };
         let encode = |item: &Item| self.text.encode(item);
-        score_in_batches(items, &encode, batching, &|batch| {
+        let decoder = self.scoring.decoder;
+        score_in_batches(items, &encode, &self.scoring, &|batch| {
             let (forest, rows) = scored_rows(batch.iter().map(|(_, item)| *item));
-            let (hidden, _) = self.decoder.infer(&forest, &[])?;
-            let values = self.head.forward(self.decoder, &hidden, &rows.concat()).values;
+            let (hidden, _) = decoder.infer(&forest, &[])?;
+            let values = self.head.0.forward(decoder, &hidden, &rows.concat()).values;
             let mut rest = values.as_slice();
             let mut rewards = Vec::with_capacity(batch.len());
             for (_, item) in batch {
                 let (own, after) = rest.split_at(item.num_scored);
-                rewards.push(self.reward(item, own));
+                let reward = reward(self.text, &item.response[..item.num_scored], own);
+                rewards.push(Reward { normalised: self.reward(reward.value).normalised, ..reward });
                 rest = after;
             }
             Ok(rewards)
@@ -112,22 +99,15 @@ impl RewardModel for TokenRewardModel<'_> {
     }
 
     fn name(&self) -> String {
-        self.name.clone()
+        self.scoring.name.clone()
     }
 }
 
-impl TokenRewardModel<'_> {
-    fn reward(&self, item: &EncodedItem, values: &[f32]) -> Reward {
-        let value = mean_of(values);
-        let each = self.text.token_texts(&item.response[..item.num_scored]).into_iter().zip(values);
-        Reward {
-            normalised: normalised(value, self.config),
-            token_values: each
-                .map(|(text, value)| TokenValue { text, value: f64::from(*value) })
-                .collect(),
-            ..Reward::of(value)
-        }
-    }
+/// The reward of scored tokens with their values.
+pub(crate) fn reward(text: &ScalarText, tokens: &[u32], values: &[f32]) -> Reward {
+    let each = text.token_texts(tokens).into_iter().zip(values);
+    let token_values = each.map(|(text, value)| TokenValue { text, value: f64::from(*value) });
+    Reward { token_values: token_values.collect(), ..Reward::of(mean_of(values)) }
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ async function judgeOne(request, card, index, signal) {
       if (event === "error") throw new Error(value.message);
       if (event === "done") {
         state.replies[index] = value;
-        card.finish(value);
+        card.finish(value, request.response);
         return;
       }
     }

@@ -63,11 +63,13 @@ export class Card {
   }
 
   // The whole answer.
-  finish(reply) {
+  finish(reply, response) {
     this.score.textContent = number(reply.score);
     this.score.classList.toggle("none", reply.score === null);
     const votes = reply.judgements.length;
-    this.note.textContent = votes === 0 ? "" : voteNote(reply);
+    this.note.textContent = votes === 0 ? numberNote(reply) : voteNote(reply);
+    if (reply.tokens?.length > 0) this.strip.replaceChildren(heatMap("token", reply.tokens));
+    if (reply.steps?.length > 0) this.strip.replaceChildren(heatMap("step", steps(reply.steps, response)));
     const scores = reply.judgements.map((judgement) => judgement.score).filter((score) => score !== null);
     if (reply.scale && scores.length > 0) {
       this.strip.replaceChildren(strip(scores, reply.score, reply.scale));
@@ -104,6 +106,40 @@ function voteNote(reply) {
   const usable = reply.valid_votes === votes ? "" : `, ${reply.valid_votes} usable`;
   const spread = reply.valid_votes > 1 ? `± ${number(reply.spread)} over ` : "";
   return `${spread}${votes} ${votes === 1 ? "vote" : "votes"}${usable}`;
+}
+
+// What a model that writes nothing knows beside its number.
+function numberNote(reply) {
+  const variance = reply.variance ?? null;
+  return variance === null ? "" : `± ${number(Math.sqrt(variance))} by its own distribution`;
+}
+
+// Steps with their text; what stands between two of them goes with the first.
+function steps(scored, response) {
+  const characters = [...response];
+  return scored.map(({ start, value }, index) => {
+    const next = scored[index + 1]?.start ?? characters.length;
+    return { text: characters.slice(index === 0 ? 0 : start, next).join(""), value };
+  });
+}
+
+// The tokens or steps of a response on a ground that says how far each stands from the mean.
+function heatMap(kind, parts) {
+  const mean = parts.reduce((sum, part) => sum + part.value, 0) / parts.length;
+  const most = Math.max(...parts.map((part) => Math.abs(part.value - mean))) || 1;
+  const block = element("div", "part");
+  const text = element("p", "heat");
+  for (const part of parts) {
+    const away = part.value - mean;
+    const shown = element("span", away < 0 ? "low" : "high", part.text);
+    shown.style.setProperty("--heat", `${Math.round((70 * Math.abs(away)) / most)}%`);
+    shown.title = number(part.value);
+    text.append(shown);
+  }
+  const values = parts.map((part) => part.value);
+  const range = `${number(Math.min(...values))} to ${number(Math.max(...values))}`;
+  block.append(element("h4", "", `value of each ${kind}, ${range}: green above the mean, red below`), text);
+  return block;
 }
 
 function criteria(list) {

@@ -3,7 +3,6 @@
 //! An adapter parses a body, names the work in it, and writes the answer as its
 //! clients expect it. It knows nothing of queues and engines.
 
-mod base64;
 mod input;
 mod markup;
 pub mod native;
@@ -14,10 +13,11 @@ mod scoring;
 pub mod sglang;
 pub mod slime;
 pub mod tei;
+mod vector;
 pub mod vllm;
 
-pub use base64::{Encoding, Vector};
 pub use input::{ChatMessage, Input, LoosePrompt, TextOrIds, Texts};
+pub use vector::{Encoding, Vector};
 
 #[cfg(test)]
 mod tests;

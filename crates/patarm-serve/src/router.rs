@@ -115,6 +115,7 @@ impl App {
     }
 
     /// Seconds since 1970, for dialects that say when an answer was made.
+    #[expect(clippy::disallowed_methods, reason = "a date is told, no time measured")]
     pub(crate) fn now_s(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
     }
@@ -128,6 +129,7 @@ impl App {
 }
 
 /// Something that differs between processes, so that ids of two runs do not mix in a log.
+#[expect(clippy::disallowed_methods, reason = "any number that differs will do")]
 fn process_prefix() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     (now as u32) ^ std::process::id().rotate_left(16)

@@ -8,10 +8,10 @@ use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use patarm_reward::embedded::ReadOut;
 use patarm_reward::judgement::{FormatFault, Judgement};
-use patarm_reward::model::{ItemFault, PairwiseVerdict, PairwiseVote};
+use patarm_reward::model::{ItemFault, PairwiseVerdict, PairwiseVote, Reward, TokenValue};
 use patarm_reward::serving::{
     Answer, Ask, ChatAnswer, ChatToken, Counters, Delivery, Event, Family, ModelCard, Prepared,
-    Sequence, ServedEngine, ServedModel, ServedText, WorkId,
+    Sequence, ServedEngine, ServedModel, ServedText, Step, StepEngine, Waiting, WorkId,
 };
 use patarm_reward::voting::VoteCombine;
 use patarm_text::Preference;
@@ -86,7 +86,7 @@ impl ServedModel for Scripted {
     }
 
     fn engine(&self) -> Box<dyn ServedEngine + '_> {
-        Box::new(ScriptedEngine { model: self, waiting: Vec::new(), counters: Counters::default() })
+        Box::new(StepEngine::new(ScriptedEngine { model: self }))
     }
 }
 
@@ -124,8 +124,6 @@ fn words(ask: &Ask) -> String {
 
 struct ScriptedEngine<'a> {
     model: &'a Scripted,
-    waiting: Vec<(WorkId, Prepared)>,
-    counters: Counters,
 }
 
 impl ScriptedEngine<'_> {
@@ -149,14 +147,24 @@ impl ScriptedEngine<'_> {
                 }
                 Ok(Answer::Judgements(votes))
             }
-            Ask::Judge(_) | Ask::Sequence(_) => Ok(Answer::Score(score_of(&text))),
+            Ask::Judge(judge) if self.model.text.0.family == Family::Token => {
+                Ok(Answer::Reward(Box::new(by_words(&judge.request.item.response))))
+            }
+            Ask::Judge(_) | Ask::Sequence(_) => {
+                Ok(Answer::Reward(Box::new(Reward::of(score_of(&text)))))
+            }
             Ask::Compare(compare) => Ok(Answer::Verdict(verdict(&compare.request.responses))),
             Ask::Chat(chat) => {
                 let answer = format!("answer {}", chat.choice);
                 if chat.delivery == Delivery::Streamed {
                     stream(id, 0, &answer, report);
                 }
-                let token = |byte: u8| ChatToken { bytes: vec![byte], logprob: -0.5 };
+                let alternative = |n: usize| (vec![b'a' + n as u8], -0.5 - n as f64);
+                let token = |byte: u8| ChatToken {
+                    bytes: vec![byte],
+                    logprob: -0.5,
+                    alternatives: (0..chat.top_logprobs).map(alternative).collect(),
+                };
                 Ok(Answer::Chat(ChatAnswer {
                     tokens: answer.bytes().map(token).collect(),
                     num_tokens: answer.len(),
@@ -166,6 +174,14 @@ impl ScriptedEngine<'_> {
             }
         }
     }
+}
+
+/// A value for every word: its length.
+fn by_words(response: &str) -> Reward {
+    let value = |text: &str| TokenValue { text: text.to_owned(), value: text.len() as f64 };
+    let token_values: Vec<TokenValue> = response.split_inclusive(' ').map(value).collect();
+    let sum: f64 = token_values.iter().map(|token| token.value).sum();
+    Reward { value: sum / token_values.len().max(1) as f64, token_values, ..Reward::default() }
 }
 
 fn stream(id: WorkId, vote: usize, text: &str, report: &mut dyn FnMut(Event)) {
@@ -202,33 +218,23 @@ fn verdict(responses: &[String; 2]) -> PairwiseVerdict {
     PairwiseVerdict { verdict, is_consistent: true, in_order: vote(), swapped: vote() }
 }
 
-impl ServedEngine for ScriptedEngine<'_> {
-    fn submit(&mut self, id: WorkId, work: Prepared) {
-        self.waiting.push((id, work));
-    }
-
-    fn step(&mut self, report: &mut dyn FnMut(Event)) {
+impl Step for ScriptedEngine<'_> {
+    fn step(
+        &mut self,
+        waiting: &mut Waiting,
+        counters: &mut Counters,
+        report: &mut dyn FnMut(Event),
+    ) {
         self.model.gate.pass();
-        let batch: Vec<String> = self.waiting.iter().map(|(_, work)| words(work.ask())).collect();
+        let works = waiting.take();
+        let batch: Vec<String> = works.iter().map(|(_, work)| words(work.ask())).collect();
         self.model.batches.lock().unwrap().push(batch);
-        for (id, work) in std::mem::take(&mut self.waiting) {
+        for (id, work) in works {
             assert!(!words(work.ask()).contains("PANIC"), "as the text says");
-            self.counters.prompt_tokens += work.num_prompt_tokens() as u64;
+            counters.prompt_tokens += work.num_prompt_tokens() as u64;
             let result = self.answer(id, work.ask(), report);
             report(Event::Done { id, result });
         }
-    }
-
-    fn cancel(&mut self, id: WorkId) {
-        self.waiting.retain(|(other, _)| *other != id);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    fn counters(&self) -> Counters {
-        self.counters
     }
 }
 

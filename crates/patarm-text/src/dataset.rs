@@ -20,6 +20,7 @@ mod convert;
 mod error;
 mod format;
 mod json_rows;
+mod labelled;
 mod messages;
 mod parquet_rows;
 mod rows;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ReadError, ReadErrorKind};
 pub use format::Format;
+pub use labelled::{LabelledItem, read_labelled};
 pub use write::{OutputFormat, Written, write_comparisons};
 
 use crate::comparison::Comparison;

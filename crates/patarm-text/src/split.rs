@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use crate::comparison::Comparison;
+use crate::conversation::Conversation;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::mix;
 use crate::words::prompt_hash;
@@ -48,6 +49,21 @@ pub fn split(comparisons: Vec<Comparison>, held_out: HeldOut, seed: u64) -> Resu
         if is_out { &mut split.held_out } else { &mut split.train }.push(comparison);
     }
     Ok(split)
+}
+
+/// Splits anything that has a prompt: which part a prompt goes to depends on its words
+/// and the seed alone. Returns what is for training and what is held out.
+pub(crate) fn by_own_prompt<T>(
+    all: Vec<T>,
+    prompt: impl Fn(&T) -> &Conversation,
+    share: f64,
+    seed: u64,
+) -> Result<(Vec<T>, Vec<T>)> {
+    let limit = share_limit(share)?;
+    let key = |one: &T| mix(prompt_hash(prompt(one)) ^ mix(seed));
+    let is_out = |one: &T| limit.is_some_and(|limit| key(one) <= limit);
+    let (held_out, train) = all.into_iter().partition(is_out);
+    Ok((train, held_out))
 }
 
 /// The largest key that is held out; `None` for none at all.

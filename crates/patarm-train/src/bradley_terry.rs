@@ -13,75 +13,21 @@
 //!   `transformers` draws it with deviation 0.02 (`head = { kind = "normal", std = 0.02 }`).
 //! - A margin comes from a pair's strength only when `loss.margin_per_strength` says so.
 
-use patarm_models::files::RewardConfig;
-use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead};
+use patarm_models::{Decoder, ForwardOptions, ScalarHead};
 use patarm_reward::model::RewardModel;
-use patarm_reward::observer::Silent;
 use patarm_reward::pair_loss::{PairLossConfig, PairTerm, preference_loss};
-use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText, last_rows};
-use serde::{Deserialize, Serialize};
+use patarm_reward::scalar::last_rows;
 
-use crate::discriminative::{Learner, Objective, Schedule, Tally};
+use crate::discriminative::{Learner, Objective, Tally};
 use crate::error::Error;
-use crate::reward_pairs::EncodedRewardPair;
+use crate::head_training::{HeadConfig, HeadTraining};
 use crate::run_directory::Phase;
 
 /// The table `[bradley_terry]` of a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BradleyTerryConfig {
-    /// The loss.
-    pub loss: PairLossConfig,
-    /// How a fresh head begins; a base that has a head keeps it.
-    pub head: HeadInit,
-    /// How much is trained.
-    pub schedule: Schedule,
-    /// Optimiser.
-    pub optimizer: AdamWConfig,
-}
-
-impl Default for BradleyTerryConfig {
-    fn default() -> Self {
-        Self {
-            loss: PairLossConfig::default(),
-            head: HeadInit::Zero {},
-            schedule: Schedule::default(),
-            optimizer: AdamWConfig::default(),
-        }
-    }
-}
-
-impl BradleyTerryConfig {
-    /// What is wrong with it.
-    ///
-    /// # Errors
-    /// When a value cannot work.
-    pub fn check(&self) -> Result<(), String> {
-        self.schedule.check()?;
-        if !(0.0..=0.5).contains(&self.loss.label_smoothing) {
-            return Err("loss.label_smoothing must lie in 0..=0.5".into());
-        }
-        if self.loss.centring < 0.0 {
-            return Err("loss.centring must not be negative".into());
-        }
-        Ok(())
-    }
-}
+pub type BradleyTerryConfig = HeadConfig<PairLossConfig>;
 
 /// A scalar head in training.
-#[derive(Debug)]
-pub struct BradleyTerry<'a> {
-    /// The loss.
-    pub loss: PairLossConfig,
-    /// The head.
-    pub head: LinearHead,
-    /// Texts, for held-out measurement.
-    pub text: &'a ScalarText,
-    /// Training pairs.
-    pub pairs: &'a [EncodedRewardPair],
-    /// The description that scoring during the run uses.
-    pub config: RewardConfig,
-}
+pub type BradleyTerry<'a> = HeadTraining<'a, PairLossConfig, ScalarHead>;
 
 impl Objective for BradleyTerry<'_> {
     fn phase(&self) -> Phase {
@@ -105,10 +51,11 @@ impl Objective for BradleyTerry<'_> {
     ) -> Result<(), Error> {
         let sides = examples.iter().flat_map(|&pair| &self.pairs[pair].sides);
         let (forest, rows) = last_rows(sides);
-        let saved = learner.decoder.forward(&forest, learner.options)?;
-        let output = self.head.forward(learner.decoder, &saved.hidden, &rows);
-        let mut d_values = Vec::with_capacity(output.values.len());
-        for (rewards, &pair) in output.values.chunks_exact(2).zip(examples) {
+        let options = head_options(&self.head, learner);
+        let saved = learner.decoder.forward(&forest, &options)?;
+        let output = self.head.forward(learner.decoder, &saved, (&forest, &rows));
+        let mut d_values = Vec::with_capacity(output.values().len());
+        for (rewards, &pair) in output.values().chunks_exact(2).zip(examples) {
             let margin = self.loss.margin_of(self.pairs[pair].strength);
             let (chosen, rejected) = (f64::from(rewards[0]), f64::from(rewards[1]));
             let term = preference_loss(chosen, rejected, margin, &self.loss);
@@ -117,22 +64,19 @@ impl Objective for BradleyTerry<'_> {
             d_values.push((term.d_rejected / denominator) as f32);
         }
         tally.count(&forest);
-        let d_hidden = self.head.backward(learner.decoder, &output, &d_values, learner.gradients);
-        learner.decoder.backward(&saved, &d_hidden, &[], learner.gradients);
+        let through = (&saved, &output);
+        self.head.backward(learner.decoder, through, &d_values, learner.gradients);
         Ok(())
     }
 
     fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel)) {
-        act(&ScalarRewardModel {
-            decoder,
-            head: self.head,
-            text: self.text,
-            config: &self.config,
-            batch_tokens: SCORING_TOKENS,
-            observer: &Silent,
-            name: "trained".into(),
-        });
+        act(&self.model(decoder));
     }
+}
+
+/// How a forward runs for a head that may read inner layers.
+pub(crate) fn head_options(head: &ScalarHead, learner: &Learner<'_>) -> ForwardOptions {
+    ForwardOptions { taps: head.taps(learner.decoder), ..learner.options.clone() }
 }
 
 /// The figures every loss on two rewards reports.

@@ -30,12 +30,27 @@ pub struct Schedule {
     pub batch: usize,
     /// Tokens of one forward; examples are never split.
     pub micro_batch_tokens: usize,
+    /// Whether every pass draws an order of its own, or keeps that of the data.
+    pub order: ExampleOrder,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { epochs: 1.0, steps: None, batch: 16, micro_batch_tokens: 2048 }
+        let order = ExampleOrder::default();
+        Self { epochs: 1.0, steps: None, batch: 16, micro_batch_tokens: 2048, order }
     }
+}
+
+/// The order in which a pass goes through the examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExampleOrder {
+    /// Drawn anew for every pass, from the run's seed.
+    #[default]
+    Shuffled,
+    /// As the data stands: for a curriculum, or to follow another trainer example by
+    /// example.
+    AsGiven,
 }
 
 impl Schedule {
@@ -44,6 +59,20 @@ impl Schedule {
     pub fn num_steps(&self, num_examples: usize) -> u64 {
         let by_epochs = || (self.epochs * num_examples as f64 / self.batch as f64).ceil() as u64;
         self.steps.unwrap_or_else(by_epochs)
+    }
+
+    /// The examples of update `step` (from 1).
+    fn examples(&self, num_examples: usize, step: u64, seed: u64) -> Vec<usize> {
+        match self.order {
+            ExampleOrder::Shuffled => {
+                batch_indices(num_examples, self.batch, step, (seed, ORDER_STREAM))
+            }
+            ExampleOrder::AsGiven => {
+                let first = (step - 1) * self.batch as u64;
+                let places = first..first + self.batch as u64;
+                places.map(|place| (place % num_examples as u64) as usize).collect()
+            }
+        }
     }
 
     /// What is wrong with it, as the rest of a sentence that begins with the table's name.
@@ -75,8 +104,8 @@ pub struct Learner<'a> {
 /// Sums over examples, and what was computed for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Sum of each figure over the examples.
-    pub sums: BTreeMap<&'static str, f64>,
+    /// Sum of each figure, and over how many examples.
+    sums: BTreeMap<&'static str, (f64, usize)>,
     /// Tokens computed.
     pub num_tokens: usize,
     /// Tokens that padded rows would compute.
@@ -84,9 +113,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a number to a figure.
+    /// Adds an example's number to a figure.
     pub fn add(&mut self, name: &'static str, value: f64) {
-        *self.sums.entry(name).or_default() += value;
+        let (sum, count) = self.sums.entry(name).or_default();
+        *sum += value;
+        *count += 1;
+    }
+
+    /// Mean of each figure over the examples that have it.
+    pub fn means(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.sums.iter().map(|(name, (sum, count))| (*name, sum / *count as f64))
     }
 
     /// Counts the tokens of a forest.
@@ -122,6 +158,11 @@ pub trait Objective {
 
     /// Hands the decoder as it is to `act`, as the reward model it is becoming.
     fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel));
+
+    /// Further figures of a held-out measurement, by name.
+    fn diagnose(&self, _decoder: &Decoder) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
 }
 
 /// Trains until the last step, keeps the best checkpoint, and stores the mean and
@@ -161,8 +202,7 @@ fn step<T>(
     total: u64,
 ) -> Result<(), Error> {
     let step = trainer.position.step + 1;
-    let order = (trainer.context.recipe.seed, ORDER_STREAM);
-    let batch = batch_indices(objective.num_examples(), schedule.batch, step, order);
+    let batch = schedule.examples(objective.num_examples(), step, trainer.context.recipe.seed);
     let options = trainer.forward_options();
     trainer.clear_gradients();
     let (mut tally, mut meter) = (Tally::default(), Meter::default());
@@ -178,11 +218,8 @@ fn step<T>(
     let update = meter.time(|| trainer.update(optimizer, step, total));
     meter.tokens = tally.num_tokens;
     trainer.position.step = step;
-    let mut values: Vec<(String, f64)> = tally
-        .sums
-        .iter()
-        .map(|(name, sum)| ((*name).to_owned(), sum / batch.len() as f64))
-        .collect();
+    let mut values: Vec<(String, f64)> =
+        tally.means().map(|(name, mean)| (name.to_owned(), mean)).collect();
     values.extend([
         ("gradient_norm".to_owned(), update.gradient_norm),
         ("learning_rate".to_owned(), update.learning_rate),
@@ -192,7 +229,7 @@ fn step<T>(
         ("peak_memory_bytes".to_owned(), peak_memory_bytes() as f64),
     ]);
     trainer.run.metrics(objective.phase(), step, &values)?;
-    let loss = tally.sums.get("loss").copied().unwrap_or(f64::NAN) / batch.len() as f64;
+    let loss = tally.means().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, mean)| mean);
     let note = format!("loss {loss:.4}  {:.0} tokens/s", meter.tokens_per_s());
     trainer.context.observer.advance(step, &note);
     Ok(())
@@ -231,7 +268,9 @@ fn keep_best<T>(trainer: &mut Trainer<'_, T>, objective: &dyn Objective) -> Resu
         ("held_out_reward_mean", measured.mean),
         ("held_out_reward_std", measured.deviation),
     ];
-    let known = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let more = objective.diagnose(&trainer.decoder);
+    let known = figures.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let known = known.chain(more).map(|(name, value)| (name.to_owned(), value));
     let step = trainer.position.step;
     trainer.run.metrics(objective.phase(), step, &known.collect::<Vec<_>>())?;
     if trainer.position.best_accuracy.is_none_or(|best| measured.accuracy > best) {
@@ -239,4 +278,18 @@ fn keep_best<T>(trainer: &mut Trainer<'_, T>, objective: &dyn Objective) -> Resu
         trainer.save_weights("best")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_as_given_goes_round() {
+        let schedule = Schedule { batch: 2, order: ExampleOrder::AsGiven, ..Schedule::default() };
+        let seen: Vec<usize> = (1..=3).flat_map(|step| schedule.examples(3, step, 7)).collect();
+        assert_eq!(seen, [0, 1, 2, 0, 1, 2]);
+        let shuffled = Schedule { batch: 50, ..Schedule::default() }.examples(50, 1, 7);
+        assert_ne!(shuffled, (0..50).collect::<Vec<_>>());
+    }
 }

@@ -11,19 +11,23 @@
 pub mod batches;
 pub mod bradley_terry;
 pub mod discriminative;
+pub mod ebrm;
 pub mod error;
 pub mod grpo;
+pub mod head_training;
 pub mod judgement_batch;
 pub mod lengths;
 pub mod oprm;
 pub mod pair_loss;
 pub mod parsing;
+pub mod process_reward;
 pub mod q_rm;
 pub mod recipe;
 pub mod reward_pairs;
 pub mod rollout;
 pub mod run_directory;
 pub mod sft;
+pub mod soli_reward;
 pub mod tfevents;
 pub mod trainer;
 

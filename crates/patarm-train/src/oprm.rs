@@ -19,13 +19,14 @@ use patarm_reward::ordinal::{
     region_loss,
 };
 use patarm_reward::pair_loss::PairTerm;
-use patarm_reward::scalar::{SCORING_TOKENS, last_rows};
+use patarm_reward::scalar::{Scoring, last_rows};
 use patarm_text::{Comparison, Preference};
 use serde::{Deserialize, Serialize};
 
 use crate::bradley_terry::tally_pair;
 use crate::discriminative::{Learner, Objective, Schedule, Tally};
 use crate::error::Error;
+use crate::head_training::TRAINED;
 use crate::reward_pairs::EncodedRewardPair;
 use crate::run_directory::Phase;
 
@@ -191,12 +192,7 @@ impl Objective for Oprm<'_> {
     }
 
     fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel)) {
-        act(&OrdinalRewardModel {
-            decoder,
-            text: self.text,
-            batch_tokens: SCORING_TOKENS,
-            observer: &Silent,
-            name: "trained".into(),
-        });
+        let scoring = Scoring::new(decoder, &Silent, TRAINED);
+        act(&OrdinalRewardModel { scoring, text: self.text });
     }
 }

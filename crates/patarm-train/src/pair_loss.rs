@@ -201,6 +201,7 @@ fn freeze_marginal(
     let rule = MarginalConfig {
         par: config.par,
         std_normalise: config.std_normalise,
+        center_coefficient: config.center_coefficient,
         ..MarginalConfig::default()
     };
     let outcome = par_marginal(grid, &rollouts(&sides[0]), &rollouts(&sides[1]), &rule)

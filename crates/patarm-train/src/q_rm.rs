@@ -9,74 +9,21 @@
 //!   number of the recipe is free.
 //! - Prompts are shared by both sides; there are no padded rows.
 
-use patarm_models::files::RewardConfig;
-use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead};
+use patarm_models::Decoder;
 use patarm_reward::model::RewardModel;
-use patarm_reward::observer::Silent;
-use patarm_reward::scalar::{SCORING_TOKENS, ScalarText};
-use patarm_reward::token_values::{
-    TokenLossConfig, TokenRewardModel, mean_loss, mean_of, scored_rows,
-};
-use serde::{Deserialize, Serialize};
+use patarm_reward::token_values::{TokenHead, TokenLossConfig, mean_loss, mean_of, scored_rows};
 
 use crate::bradley_terry::tally_pair;
-use crate::discriminative::{Learner, Objective, Schedule, Tally};
+use crate::discriminative::{Learner, Objective, Tally};
 use crate::error::Error;
-use crate::reward_pairs::EncodedRewardPair;
+use crate::head_training::{HeadConfig, HeadTraining};
 use crate::run_directory::Phase;
 
 /// The table `[q_rm]` of a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct QRmConfig {
-    /// β and γ.
-    pub loss: TokenLossConfig,
-    /// How a fresh head begins.
-    pub head: HeadInit,
-    /// How much is trained.
-    pub schedule: Schedule,
-    /// Optimiser.
-    pub optimizer: AdamWConfig,
-}
-
-impl Default for QRmConfig {
-    fn default() -> Self {
-        Self {
-            loss: TokenLossConfig::default(),
-            head: HeadInit::Zero {},
-            schedule: Schedule::default(),
-            optimizer: AdamWConfig::default(),
-        }
-    }
-}
-
-impl QRmConfig {
-    /// What is wrong with it.
-    ///
-    /// # Errors
-    /// When a value cannot work.
-    pub fn check(&self) -> Result<(), String> {
-        if self.loss.beta <= 0.0 {
-            return Err("loss.beta must be positive".into());
-        }
-        self.schedule.check()
-    }
-}
+pub type QRmConfig = HeadConfig<TokenLossConfig>;
 
 /// A token head in training.
-#[derive(Debug)]
-pub struct QRm<'a> {
-    /// The loss.
-    pub loss: TokenLossConfig,
-    /// The head.
-    pub head: LinearHead,
-    /// Texts, for held-out measurement.
-    pub text: &'a ScalarText,
-    /// Training pairs.
-    pub pairs: &'a [EncodedRewardPair],
-    /// The description that scoring during the run uses.
-    pub config: RewardConfig,
-}
+pub type QRm<'a> = HeadTraining<'a, TokenLossConfig, TokenHead>;
 
 impl Objective for QRm<'_> {
     fn phase(&self) -> Phase {
@@ -101,7 +48,7 @@ impl Objective for QRm<'_> {
         let sides = examples.iter().flat_map(|&pair| &self.pairs[pair].sides);
         let (forest, rows) = scored_rows(sides);
         let saved = learner.decoder.forward(&forest, learner.options)?;
-        let output = self.head.forward(learner.decoder, &saved.hidden, &rows.concat());
+        let output = self.head.0.forward(learner.decoder, &saved.hidden, &rows.concat());
         let mut d_values = Vec::with_capacity(output.values.len());
         let mut rest = output.values.as_slice();
         for pair in rows.chunks_exact(2) {
@@ -117,20 +64,12 @@ impl Objective for QRm<'_> {
             }
         }
         tally.count(&forest);
-        let d_hidden = self.head.backward(learner.decoder, &output, &d_values, learner.gradients);
+        let d_hidden = self.head.0.backward(learner.decoder, &output, &d_values, learner.gradients);
         learner.decoder.backward(&saved, &d_hidden, &[], learner.gradients);
         Ok(())
     }
 
     fn with_model(&self, decoder: &Decoder, act: &mut dyn FnMut(&dyn RewardModel)) {
-        act(&TokenRewardModel {
-            decoder,
-            head: self.head,
-            text: self.text,
-            config: &self.config,
-            batch_tokens: SCORING_TOKENS,
-            observer: &Silent,
-            name: "trained".into(),
-        });
+        act(&self.model(decoder));
     }
 }

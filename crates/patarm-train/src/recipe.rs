@@ -14,9 +14,12 @@ use patarm_reward::template::RubricMode;
 use serde::{Deserialize, Serialize};
 
 use crate::bradley_terry::BradleyTerryConfig;
+use crate::ebrm::EbrmConfig;
 use crate::error::Error;
 use crate::oprm::OprmConfig;
+use crate::process_reward::ProcessRewardConfig;
 use crate::q_rm::QRmConfig;
+use crate::soli_reward::SoliRewardConfig;
 
 /// Version of the recipe format this program reads and writes.
 pub const RECIPE_VERSION: u32 = 1;
@@ -55,6 +58,16 @@ pub struct Recipe {
     /// A token-level reward model; stands alone too.
     #[serde(default)]
     pub q_rm: Option<QRmConfig>,
+    /// A scalar reward model on single pass and fail labels; stands alone too.
+    #[serde(default)]
+    pub soli_reward: Option<SoliRewardConfig>,
+    /// An energy network on the frozen scalar reward model that `model` names; stands
+    /// alone too.
+    #[serde(default)]
+    pub ebrm: Option<EbrmConfig>,
+    /// A process reward model on solutions in steps; stands alone too.
+    #[serde(default)]
+    pub process_reward: Option<ProcessRewardConfig>,
     /// Held-out measurement during the run.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
@@ -90,7 +103,8 @@ pub struct DataConfig {
     /// What happens to longer ones; counted either way.
     #[serde(default)]
     pub overlong: Overlong,
-    /// Share of training labels to swap, for experiments with noise.
+    /// Share of training labels to swap, for experiments with noise; drawn by the run's
+    /// seed, and told at the start.
     #[serde(default)]
     pub flip_share: f64,
 }
@@ -264,6 +278,9 @@ pub struct GrpoConfig {
     pub estimator: ScoreEstimator,
     /// Divide advantages by the group's deviation.
     pub std_normalise: bool,
+    /// How strongly the common level of a pair's scores is drawn to the middle of the
+    /// scale, in reward points; `marginal` only. 0 = off.
+    pub center_coefficient: f64,
     /// The reward.
     pub par: ParConfig,
     /// Rollout temperature.
@@ -294,6 +311,7 @@ impl Default for GrpoConfig {
             num_judgements: 8,
             estimator: ScoreEstimator::Sampled,
             std_normalise: true,
+            center_coefficient: 0.0,
             par: ParConfig::default(),
             temperature: 1.0,
             top_p: 1.0,
@@ -385,6 +403,9 @@ impl Recipe {
         if !(0.0..1.0).contains(&self.data.held_out_share) {
             return Err("data.held_out_share must lie in 0..1".into());
         }
+        if !(0.0..=1.0).contains(&self.data.flip_share) {
+            return Err("data.flip_share must lie in 0..=1".into());
+        }
         self.check_reward_model()?;
         let Some(grpo) = &self.grpo else {
             return Ok(());
@@ -396,6 +417,12 @@ impl Recipe {
         }
         if grpo.temperature <= 0.0 {
             return Err("grpo.temperature must be positive: a greedy policy has no gradient".into());
+        }
+        if !(grpo.center_coefficient >= 0.0 && grpo.center_coefficient.is_finite()) {
+            return Err("grpo.center_coefficient must be 0 or a positive number".into());
+        }
+        if grpo.center_coefficient > 0.0 && grpo.estimator != ScoreEstimator::Marginal {
+            return Err("grpo.center_coefficient needs grpo.estimator = \"marginal\"".into());
         }
         if grpo.replay.batch > 0 && self.cold_start.is_none() {
             return Err("grpo.replay.batch needs a [cold_start] to replay".into());
@@ -410,6 +437,9 @@ impl Recipe {
             ("bradley_terry", self.bradley_terry.is_some()),
             ("oprm", self.oprm.is_some()),
             ("q_rm", self.q_rm.is_some()),
+            ("soli_reward", self.soli_reward.is_some()),
+            ("ebrm", self.ebrm.is_some()),
+            ("process_reward", self.process_reward.is_some()),
         ];
         tables.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
     }
@@ -431,6 +461,20 @@ impl Recipe {
         }
         if let Some(config) = &self.q_rm {
             config.check().map_err(named("q_rm"))?;
+        }
+        if let Some(config) = &self.soli_reward {
+            config.check().map_err(named("soli_reward"))?;
+        }
+        if let Some(config) = &self.ebrm {
+            config.check().map_err(named("ebrm"))?;
+            if self.parameters != ParameterConfig::default() {
+                return Err(
+                    "[parameters] has no place beside [ebrm]: the base model is frozen".into()
+                );
+            }
+        }
+        if let Some(config) = &self.process_reward {
+            config.check().map_err(named("process_reward"))?;
         }
         Ok(())
     }
@@ -504,6 +548,22 @@ mod tests {
     }
 
     #[test]
+    fn impossible_values_are_named() {
+        for (changes, named) in [
+            (&["grpo.pairs=0"][..], "grpo.pairs"),
+            (&["grpo.temperature=0"], "grpo.temperature"),
+            (&["grpo.replay.batch=2"], "[cold_start]"),
+            (&["grpo.center_coefficient=0.5"], "\"marginal\""),
+            (&["grpo.estimator=marginal", "grpo.center_coefficient=-1"], "grpo.center_coefficient"),
+            (&["data.held_out_share=1.0"], "data.held_out_share"),
+        ] {
+            let changes: Vec<String> = changes.iter().map(|&change| change.into()).collect();
+            let message = Recipe::parse(SMALL, &changes).expect_err("refused");
+            assert!(message.contains(named), "{message}");
+        }
+    }
+
+    #[test]
     fn a_recipe_survives_its_own_text() {
         let recipe = Recipe::parse(SMALL, &[]).expect("valid");
         let text = recipe.to_toml().expect("text");
@@ -523,7 +583,13 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        for change in ["version=2", "grpo.pairs=0", "grpo.temperature=0.0", "grpo.replay.batch=4"] {
+        for change in [
+            "version=2",
+            "data.flip_share=1.5",
+            "grpo.pairs=0",
+            "grpo.temperature=0.0",
+            "grpo.replay.batch=4",
+        ] {
             assert!(Recipe::parse(SMALL, &[change.into()]).is_err(), "{change}");
         }
     }

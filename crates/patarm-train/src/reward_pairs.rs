@@ -24,16 +24,30 @@ impl EncodedRewardPair {
         comparison: &Comparison,
         encode: &dyn Fn(&Item) -> patarm_reward::Result<EncodedItem>,
     ) -> Result<Option<Self>, Error> {
-        let Some((chosen, rejected)) = comparison.chosen_rejected() else {
-            return Ok(None);
-        };
+        match comparison.chosen_rejected() {
+            Some((chosen, rejected)) => {
+                Self::of_sides(comparison, (chosen, rejected), encode).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Encodes two sides of a comparison, whatever its label.
+    ///
+    /// # Errors
+    /// As [`EncodedRewardPair::new`].
+    pub fn of_sides(
+        comparison: &Comparison,
+        (first, second): (&Item, &Item),
+        encode: &dyn Fn(&Item) -> patarm_reward::Result<EncodedItem>,
+    ) -> Result<Self, Error> {
         let side = |item: &Item, which: &str| {
             encode(item).map_err(|error| {
                 Error::Data(format!("comparison {}, {which} side: {error}", comparison.id))
             })
         };
-        let sides = [side(chosen, "preferred")?, side(rejected, "other")?];
-        Ok(Some(Self { sides, strength: comparison.strength }))
+        let sides = [side(first, "preferred")?, side(second, "other")?];
+        Ok(Self { sides, strength: comparison.strength })
     }
 
     /// Encodes every labelled comparison; those that cannot be encoded are left out, with

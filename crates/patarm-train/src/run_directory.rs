@@ -59,6 +59,43 @@ pub struct RunInfo {
     pub state: RunState,
 }
 
+impl RunInfo {
+    /// Refuses to go on with the run in `path` as something that it is not: what comes
+    /// out would be no run that could be repeated.
+    ///
+    /// # Errors
+    /// When the run there was described otherwise, or its description cannot be read.
+    pub fn check_continues(&self, path: &Path) -> Result<(), Error> {
+        let place = path.join("run.json");
+        if !place.exists() {
+            return Ok(());
+        }
+        let text = fs::read_to_string(&place).map_err(|error| Error::run(&place, error))?;
+        let before: Self = serde_json::from_str(&text).map_err(|error| {
+            Error::run(&place, format!("not the description of a run: {error}"))
+        })?;
+        match self.difference(&before) {
+            Some(message) => Err(Error::run(path, format!("cannot be resumed: {message}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn difference(&self, before: &Self) -> Option<String> {
+        if self.method != before.method {
+            Some(format!("it is a run of {}, not of {}", before.method, self.method))
+        } else if self.precision != before.precision && !before.precision.is_empty() {
+            let precision = &before.precision;
+            Some(format!("it computes in {precision}; give --precision {precision}"))
+        } else if self.data_sha256 != before.data_sha256 {
+            Some("it trains on other data; give the data and the seed it began with".into())
+        } else if self.seed != before.seed {
+            Some(format!("its seed is {}", before.seed))
+        } else {
+            None
+        }
+    }
+}
+
 /// A stage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +110,12 @@ pub enum Phase {
     Oprm,
     /// A token-level reward model on pairs.
     QRm,
+    /// A scalar reward model on pairs of pass and fail labels.
+    SoliReward,
+    /// An energy network on a frozen reward model.
+    Ebrm,
+    /// A process reward model on solutions in steps.
+    ProcessReward,
 }
 
 impl Phase {
@@ -85,6 +128,9 @@ impl Phase {
             Self::BradleyTerry => "bradley_terry",
             Self::Oprm => "oprm",
             Self::QRm => "q_rm",
+            Self::SoliReward => "soli_reward",
+            Self::Ebrm => "ebrm",
+            Self::ProcessReward => "process_reward",
         }
     }
 }
@@ -267,6 +313,40 @@ mod tests {
         let text = fs::read_to_string(folder.path().join("metrics.jsonl")).expect("read");
         assert_eq!(text.lines().count(), 5);
         assert!(text.lines().last().expect("line").contains("\"loss\":null"));
+    }
+
+    #[test]
+    fn a_run_goes_on_as_what_it_was() {
+        let folder = tempfile::tempdir().expect("folder");
+        let info = RunInfo {
+            version: RUN_VERSION,
+            program: "patarm".into(),
+            method: "OPRM".into(),
+            seed: 3,
+            model_sha256: None,
+            data_sha256: "aa".into(),
+            device: "cpu-avx2".into(),
+            precision: "f32".into(),
+            num_pairs: 1,
+            num_held_out: 1,
+            state: RunState::Running,
+        };
+        let check = |info: &RunInfo| info.check_continues(folder.path());
+        assert!(check(&info).is_ok(), "there is nothing yet");
+        write_json(&folder.path().join("run.json"), &info).expect("write");
+        let elsewhere = RunInfo { device: "cpu-avx512f".into(), num_pairs: 2, ..info.clone() };
+        assert!(check(&elsewhere).is_ok());
+        for (changed, named) in [
+            (RunInfo { precision: "bf16".into(), ..info.clone() }, "give --precision f32"),
+            (RunInfo { data_sha256: "bb".into(), ..info.clone() }, "other data"),
+            (RunInfo { method: "EBRM".into(), ..info.clone() }, "a run of OPRM, not of EBRM"),
+            (RunInfo { seed: 4, ..info.clone() }, "its seed is 3"),
+        ] {
+            let message = check(&changed).expect_err("refused").to_string();
+            assert!(message.contains(named), "{message}");
+        }
+        fs::write(folder.path().join("run.json"), "{").expect("write");
+        assert!(check(&info).expect_err("refused").to_string().contains("not the description"));
     }
 
     #[test]

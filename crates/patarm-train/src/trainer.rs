@@ -191,7 +191,8 @@ impl<'a, T> Trainer<'a, T> {
         self.write_model(&partial).map_err(refuse)?;
         (self.context.companions)(&partial).map_err(|message| Error::run(&target, message))?;
         if contents == Contents::Resumable {
-            checkpoint::save_optimizer(&partial, &self.decoder, &self.optimizer).map_err(refuse)?;
+            let stored = (self.decoder.backend.as_ref(), &self.decoder.parameters);
+            checkpoint::save_optimizer(&partial, stored, &self.optimizer).map_err(refuse)?;
         }
         write_json(&partial.join("trainer.json"), &self.position)?;
         std::fs::copy(self.run.path().join("recipe.toml"), partial.join("recipe.toml"))
@@ -239,7 +240,8 @@ impl<'a, T> Trainer<'a, T> {
         };
         self.load_weights(&folder)?;
         self.enter(position.phase);
-        checkpoint::load_optimizer(&folder, &self.decoder, &mut self.optimizer)?;
+        let stored = (self.decoder.backend.as_ref(), &self.decoder.parameters);
+        checkpoint::load_optimizer(&folder, stored, &mut self.optimizer)?;
         self.position = position;
         self.run.truncate_metrics(position.phase, position.step)
     }
@@ -272,7 +274,7 @@ enum Contents {
 }
 
 /// Complete resumable checkpoints of a folder.
-fn resumable(folder: &Path) -> Vec<(Position, PathBuf)> {
+pub(crate) fn resumable(folder: &Path) -> Vec<(Position, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
@@ -288,7 +290,7 @@ fn resumable(folder: &Path) -> Vec<(Position, PathBuf)> {
 }
 
 /// Moves `from` to `to`, which may exist.
-fn replace_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn replace_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     if to.exists() {
         // A crash between the two renames leaves `.old-…`, which is not a checkpoint,
         // and an older checkpoint to resume from.

@@ -7,22 +7,18 @@ use std::sync::Arc;
 
 use patarm_models::files::{ModelConfig, RewardConfig, RewardFamily};
 use patarm_models::kernels::Cpu;
-use patarm_models::{AdamWConfig, Decoder, DecoderShape, HeadInit, LinearHead};
+use patarm_models::{Decoder, DecoderShape, HeadInit, LinearHead};
 use patarm_reward::model::{Reward, RewardModel};
-use patarm_reward::observer::Silent;
 use patarm_reward::ordinal::{OrdinalText, Quality, RegionShape};
 use patarm_reward::scalar::ScalarText;
-use patarm_reward::token_values::TokenLossConfig;
+use patarm_reward::token_values::{TokenHead, TokenLossConfig};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Item};
-use patarm_train::Recipe;
-use patarm_train::discriminative::{self, Objective, Schedule};
+use patarm_train::discriminative::{Objective, Schedule};
 use patarm_train::oprm::{Oprm, ordinal_pairs, read_quality_labels};
 use patarm_train::q_rm::QRm;
 use patarm_train::reward_pairs::EncodedRewardPair;
-use patarm_train::run_directory::{Resume, RunDirectory};
-use patarm_train::trainer::{Trainer, TrainerContext};
-use support::{planted, testdata};
+use support::{fit_objective, planted, testdata};
 
 fn tokenizer() -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_file(&testdata("text/tokenizer.json")).expect("tokenizer"))
@@ -43,25 +39,8 @@ fn fit(
     (config, decoder): (ModelConfig, Decoder),
     steps: u64,
 ) -> Decoder {
-    let recipe =
-        "version = 1\nmodel = \"tiny\"\n[data]\ntrain = \"planted\"\n[checkpoint]\nevery = 0\n";
-    let recipe = Recipe::parse(recipe, &[]).expect("valid");
-    let folder = tempfile::tempdir().expect("folder");
-    let run = RunDirectory::open(folder.path(), &recipe, Resume::No, || 0.0).expect("run");
-    let context = TrainerContext {
-        recipe: &recipe,
-        config: &config,
-        base: "tiny",
-        text: &(),
-        observer: &Silent,
-        evaluator: None,
-        companions: &|_| Ok(()),
-    };
-    let mut trainer = Trainer::new(context, decoder, run, objective.phase());
     let schedule = Schedule { steps: Some(steps), batch: 8, ..Schedule::default() };
-    let optimizer = AdamWConfig { learning_rate: 3e-3, ..AdamWConfig::default() };
-    discriminative::train(&mut trainer, (&schedule, &optimizer), objective).expect("trains");
-    trainer.decoder
+    fit_objective(objective, (&config, decoder), (schedule, 3e-3)).0
 }
 
 /// Rewards of (preferred, other) for held-out pairs.
@@ -93,7 +72,7 @@ fn token_values_find_the_preference_and_cover_the_response_only() {
     let (pairs, _) = EncodedRewardPair::all(&planted(48, 0), &|item: &Item| text.encode(item));
     let objective = QRm {
         loss: TokenLossConfig { beta: 1.0, gamma: 0.0 },
-        head,
+        head: TokenHead(head),
         text: &text,
         pairs: &pairs,
         config: RewardConfig::new(RewardFamily::Token {}),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use patarm_eval_free::Pairs;
 use patarm_models::files::{ModelConfig, RewardConfig, RewardFamily};
 use patarm_models::kernels::Cpu;
-use patarm_models::{Decoder, DecoderShape, HeadInit, LinearHead};
+use patarm_models::{Decoder, DecoderShape, HeadInit, LinearHead, ScalarHead};
 use patarm_reward::observer::{Observer, Silent};
 use patarm_reward::scalar::ScalarText;
 use patarm_text::Item;
@@ -95,6 +95,7 @@ impl World {
         let mut decoder = Decoder::random(Arc::new(Cpu::new(1)), shape, recipe.seed);
         let config = recipe.bradley_terry.as_ref().expect("stage");
         let head = LinearHead::attach(&mut decoder, "score", 1, (config.head, recipe.seed));
+        let head = ScalarHead::LastToken(head);
         if let Some(lora) = &recipe.parameters.lora {
             decoder.attach_adapter(lora, recipe.seed).expect("attaches");
         } else if let Some(layer) = recipe.parameters.freeze_below {

@@ -4,12 +4,16 @@ pub(crate) mod cohort;
 mod eval;
 pub(crate) mod load;
 pub(crate) mod serve;
+mod steps;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use eval::{Eval, EvalCommand, Measure, OrderChoice};
+pub(crate) use eval::{Eval, EvalCommand, EvalMode, Measure, OrderChoice};
+pub(crate) use steps::{
+    StepCut, StepData, StepEstimate, StepLabels, StepQuality, StepSource, StepTargets,
+};
 
 /// Train, evaluate and serve reward models for language models.
 #[derive(Debug, Parser)]
@@ -52,12 +56,14 @@ pub(crate) enum Device {
 /// Arithmetic of products with weights; everything else is in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
-    /// bf16 where the processor has AVX512-BF16, else f32; `model logprobs` takes f32.
+    /// bf16 where its instructions outrun single precision, else f32, as `model logprobs`.
     Auto,
     /// Single precision.
     F32,
     /// Operands rounded to bfloat16, sums in single precision.
     Bf16,
+    /// Weights as a GGUF file quantises them, activations rounded to 8 bits a block.
+    Quantised,
 }
 
 /// What to do.
@@ -176,6 +182,31 @@ pub(crate) enum StoredDtype {
     F32,
 }
 
+/// `patarm data pass-fail`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PassFail {
+    /// Rows with `prompt`, `response` and `label` (`pass` or `fail`).
+    pub(crate) file: String,
+    /// Output file, in the native format.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Pairs of a passing and a failing response; by default as many as responses.
+    #[arg(long)]
+    pub(crate) wins: Option<usize>,
+    /// Pairs of two passing responses; by default as many as wins.
+    #[arg(long)]
+    pub(crate) ties: Option<usize>,
+    /// Second output file, whose prompts do not occur in the first.
+    #[arg(long)]
+    pub(crate) held_out: Option<PathBuf>,
+    /// Share of the prompts that go there.
+    #[arg(long, default_value_t = 0.2)]
+    pub(crate) held_out_share: f64,
+    /// Seed of every draw.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
 /// `patarm data …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
@@ -228,6 +259,16 @@ pub(crate) enum DataCommand {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Make pairs from single responses that pass or fail.
+    PassFail(PassFail),
+    /// Bring solutions into the steps and labels that process reward models learn from.
+    Steps(StepData),
+    /// Label the steps of solutions by completing them: the share that ends rightly.
+    StepLabels(StepLabels),
+    /// Give thinking steps the targets of ReasonFlux-PRM.
+    StepTargets(StepTargets),
+    /// Ask a judge for the quality of thinking steps, for step-targets.
+    StepQuality(StepQuality),
     /// Remove comparisons that overlap other files.
     Decontaminate {
         /// Preference file.
@@ -368,6 +409,10 @@ pub(crate) struct Score {
     /// Scores, one JSON line a response.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// The input is solutions in steps (`prompt` and `steps` or `response`); give every
+    /// step a number.
+    #[arg(long)]
+    pub(crate) steps: bool,
 }
 
 /// `patarm report`.

@@ -15,14 +15,13 @@ use patarm_reward::observer::Observer;
 use patarm_text::Comparison;
 
 use crate::exit::{Code, failure};
+use crate::samples;
 use crate::training::pairs_options;
 
 /// Pairs the untrained model is measured on: it rarely finds the format.
 const ZERO_SHOT_PAIRS: usize = 40;
 /// Pairs that voting is measured on: four votes cost four times as much.
 const VOTED_PAIRS: usize = 60;
-/// Judgements of the report's sample.
-const SAMPLES: usize = 12;
 
 /// The surroundings of every measurement.
 pub(crate) struct Measurement<'a> {
@@ -96,7 +95,7 @@ impl Measurement<'_> {
         let evaluated =
             pairs_from_rewards(name, pairs, &rewards, &self.options(Readout::Expected))?;
         store::write_folder(&self.out.join("evaluations").join(name), &evaluated)?;
-        self.keep_samples(name, pairs, &rewards)?;
+        samples::keep_pairs(self.out, name, pairs, &rewards)?;
         let texts = rewards.iter().map(|reward| self.text_before_score(reward)).collect();
         Ok(Measured { evaluated, fault_rate: fault_rate(&rewards), texts })
     }
@@ -138,39 +137,6 @@ impl Measurement<'_> {
             pairs_from_rewards("spliced", self.held_out, &rewards, &self.options(Readout::Value))?;
         store::write_folder(&self.out.join("evaluations/spliced"), &evaluated)?;
         Ok(evaluated.result.accuracy.half_credit.value.unwrap_or(f64::NAN))
-    }
-
-    fn keep_samples(
-        &self,
-        name: &str,
-        pairs: &[Comparison],
-        rewards: &[Result<Reward, ItemFault>],
-    ) -> anyhow::Result<()> {
-        let labelled = pairs.iter().filter(|pair| pair.chosen_rejected().is_some());
-        let mut lines = String::new();
-        for (pair, sides) in labelled.zip(rewards.chunks(2)).take(SAMPLES / 2) {
-            for (item, reward) in [&pair.first, &pair.second].into_iter().zip(sides) {
-                let is_chosen =
-                    pair.chosen_rejected().is_some_and(|(chosen, _)| std::ptr::eq(chosen, item));
-                let Some(judgement) =
-                    reward.as_ref().ok().and_then(|reward| reward.judgements.first())
-                else {
-                    continue;
-                };
-                let record = serde_json::json!({
-                    "pair_id": pair.id,
-                    "side": if is_chosen { "chosen" } else { "rejected" },
-                    "prompt": item.prompt.transcript(),
-                    "response": item.response,
-                    "judgement": judgement,
-                });
-                lines.push_str(&format!("{record}\n"));
-            }
-        }
-        let folder = self.out.join("samples");
-        std::fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{name}.jsonl"));
-        Ok(patarm_train::run_directory::write_atomically(&path, lines.as_bytes())?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use patarm_train::lengths::LengthReport;
 use serde::Serialize;
 
 /// Writes one line of a result.
@@ -20,4 +21,14 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 #[expect(clippy::print_stderr, reason = "remarks go to standard error")]
 pub(crate) fn remark(text: &str) {
     eprintln!("{text}");
+}
+
+/// Tells what happened to long inputs, where something did.
+pub(crate) fn remark_lengths(lengths: LengthReport) {
+    if lengths != LengthReport::default() {
+        remark(&format!(
+            "too long: {} comparisons dropped, {} prompts and {} responses cut",
+            lengths.dropped, lengths.cut_prompts, lengths.cut_responses
+        ));
+    }
 }

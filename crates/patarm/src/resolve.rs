@@ -47,6 +47,7 @@ pub(crate) fn backend(global: &Global) -> Arc<dyn Backend> {
         cli::Precision::Auto => Precision::detect(),
         cli::Precision::F32 => Precision::F32,
         cli::Precision::Bf16 => Precision::Bf16,
+        cli::Precision::Quantised => Precision::Quantised,
     };
     let options = CpuOptions { threads: global.threads, precision, ..CpuOptions::default() };
     // The detected instructions are always present.

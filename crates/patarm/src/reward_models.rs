@@ -6,21 +6,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use patarm_files::{ModelFiles, RewardConfig, RewardFamily, open_model};
-use patarm_models::{Decoder, HeadInit, LinearHead, checkpoint, reward_checkpoint};
+use patarm_files::{ModelFiles, RewardConfig, RewardFamily, Segmentation};
+use patarm_models::{Decoder, HeadInit, LinearHead, ScalarHead, checkpoint, reward_checkpoint};
 use patarm_reward::model::RewardModel;
 use patarm_reward::observer::Observer;
 use patarm_reward::openai::OpenAiTarget;
 use patarm_reward::ordinal::{OrdinalRewardModel, OrdinalText};
-use patarm_reward::scalar::{SCORING_TOKENS, ScalarRewardModel, ScalarText};
-use patarm_reward::token_values::TokenRewardModel;
+use patarm_reward::scalar::{ScalarRewardModel, ScalarText, Scoring};
+use patarm_reward::token_values::{TokenHead, TokenRewardModel};
 use patarm_text::tokenizer::Tokenizer;
 
 use crate::cli::{Global, JudgeOptions};
 use crate::combined::{self, CombinedModel};
+use crate::energy;
 use crate::exit::{Code, failure};
 use crate::judging::with_pointwise;
 use crate::resolve::{self, Located};
+use crate::reward_base;
+use crate::step_models;
 
 /// What to do with a reward model once it is there.
 pub(crate) type UseRewardModel<'a> =
@@ -41,7 +44,13 @@ pub(crate) fn with_reward_model(
         return combined::with_combined(options, global, observer, act);
     }
     let located = resolve::locate(&options.model)?;
+    if energy::is_one(&located) {
+        return energy::with_refined(&located, (global, observer.as_ref(), &options.model), act);
+    }
     match description(&located)? {
+        Some(config) if matches!(config.family, RewardFamily::Step(_)) => {
+            step_models::with_step_model((&located, &config), options, (global, observer), act)
+        }
         Some(config) => {
             let (_, decoder, head) = load_weights(&located, &config, global)?;
             let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
@@ -53,27 +62,38 @@ pub(crate) fn with_reward_model(
 }
 
 fn with_family(
-    (decoder, head, config): (&Decoder, Option<LinearHead>, &RewardConfig),
+    (decoder, head, config): (&Decoder, AnyHead, &RewardConfig),
     tokenizer: &Arc<Tokenizer>,
     (observer, name): (&dyn Observer, &str),
     act: &mut UseRewardModel<'_>,
 ) -> anyhow::Result<()> {
-    let (batch_tokens, name) = (SCORING_TOKENS, name.to_owned());
-    match (&config.family, head) {
-        (RewardFamily::Ordinal {}, _) => {
-            let text = &OrdinalText::new(Arc::clone(tokenizer))?;
-            act(&OrdinalRewardModel { decoder, text, batch_tokens, observer, name })
+    let scoring = Scoring::new(decoder, observer, name);
+    let tokenizer = Arc::clone(tokenizer);
+    match head {
+        AnyHead::None => {
+            let text = &OrdinalText::new(tokenizer)?;
+            act(&OrdinalRewardModel { scoring, text })
         }
-        (RewardFamily::Scalar {}, Some(head)) => {
-            let text = &ScalarText::new(Arc::clone(tokenizer))?;
-            act(&ScalarRewardModel { decoder, head, text, config, batch_tokens, observer, name })
+        AnyHead::Scalar(head) => {
+            let text = &ScalarText::new(tokenizer)?;
+            act(&ScalarRewardModel { scoring, head, text, config })
         }
-        (RewardFamily::Token {}, Some(head)) => {
-            let text = &ScalarText::new(Arc::clone(tokenizer))?;
-            act(&TokenRewardModel { decoder, head, text, config, batch_tokens, observer, name })
+        AnyHead::Token(head) => {
+            let text = &ScalarText::new(tokenizer)?;
+            act(&TokenRewardModel { scoring, head, text, config })
         }
-        _ => Err(failure(Code::Model, "this family of reward model is not supported")),
     }
+}
+
+/// What stands on a decoder, by family.
+#[derive(Clone, Debug)]
+pub(crate) enum AnyHead {
+    /// Ratings are read off the model's own output.
+    None,
+    /// One number an item.
+    Scalar(ScalarHead),
+    /// A number a token.
+    Token(TokenHead),
 }
 
 /// Whether a model gives numbers and no judgements.
@@ -81,7 +101,11 @@ pub(crate) fn gives_numbers(model: &str) -> anyhow::Result<bool> {
     if CombinedModel::is_one(Path::new(model)) {
         return Ok(true);
     }
-    Ok(!OpenAiTarget::is_remote(model) && description(&resolve::locate(model)?)?.is_some())
+    if OpenAiTarget::is_remote(model) {
+        return Ok(false);
+    }
+    let located = resolve::locate(model)?;
+    Ok(energy::is_one(&located) || description(&located)?.is_some())
 }
 
 /// What stands on top of a located model; `None` for one that only writes text.
@@ -92,6 +116,7 @@ pub(crate) fn description(located: &Located) -> anyhow::Result<Option<RewardConf
 
 /// Refuses a model that gives numbers where judgements are wanted.
 pub(crate) fn refuse_as_judge(located: &Located) -> anyhow::Result<()> {
+    energy::refuse(located, "writes no text; use `patarm score` or `patarm eval` with it")?;
     match description(located)? {
         Some(config) => Err(no_text(located, &config)),
         None => Ok(()),
@@ -100,6 +125,7 @@ pub(crate) fn refuse_as_judge(located: &Located) -> anyhow::Result<()> {
 
 /// Refuses a model without an output matrix.
 pub(crate) fn refuse_without_output(located: &Located) -> anyhow::Result<()> {
+    energy::refuse(located, "writes no text; ask its base")?;
     match description(located)? {
         Some(config) if !config.family.keeps_output() => Err(no_text(located, &config)),
         _ => Ok(()),
@@ -122,26 +148,58 @@ pub(crate) fn load_weights(
     located: &Located,
     config: &RewardConfig,
     global: &Global,
-) -> anyhow::Result<(ModelFiles, Decoder, Option<LinearHead>)> {
-    let files = open_model(&located.base)?;
-    let backend = resolve::backend(global);
+) -> anyhow::Result<(ModelFiles, Decoder, AnyHead)> {
+    if let RewardFamily::Step(steps) = &config.family {
+        let (files, decoder, _) = step_models::load((located, config), steps, global)?;
+        return Ok((files, decoder, AnyHead::None));
+    }
+    let (files, mut decoder) = reward_base::open(located, &config.family, global)?;
+    let adapter = located.adapter.as_deref();
     if config.family.keeps_output() {
-        let mut decoder = Decoder::from_files(backend, &files)?;
-        if let Some(adapter) = &located.adapter {
+        if let Some(adapter) = adapter {
             checkpoint::load_adapter(adapter, &mut decoder)?;
         }
-        return Ok((files, decoder, None));
+        return Ok((files, decoder, AnyHead::None));
     }
-    let mut decoder = Decoder::body_from_files(backend, &files)?;
-    let head = match &located.adapter {
+    let head = match adapter {
         // The adapter brings the head; loading it fails where it does not.
         Some(adapter) => {
-            let place = (HeadInit::Zero {}, 0);
-            let head = LinearHead::attach(&mut decoder, &config.head, 1, place);
+            let head = fresh_head(&mut decoder, config, (HeadInit::Zero {}, 0))?;
             checkpoint::load_adapter(adapter, &mut decoder)?;
             head
         }
-        None => reward_checkpoint::load_head(&mut decoder, &files, config, 1)?,
+        None if config.family.is_scalar() => {
+            AnyHead::Scalar(reward_checkpoint::load_scalar_head(&mut decoder, &files, config)?)
+        }
+        None => AnyHead::Token(TokenHead(reward_checkpoint::load_head(
+            &mut decoder,
+            &files,
+            config,
+            1,
+        )?)),
     };
-    Ok((files, decoder, Some(head)))
+    Ok((files, decoder, head))
+}
+
+/// A fresh head of a family that has one.
+pub(crate) fn fresh_head(
+    decoder: &mut Decoder,
+    config: &RewardConfig,
+    place: (HeadInit, u64),
+) -> anyhow::Result<AnyHead> {
+    if config.family.is_scalar() {
+        return Ok(AnyHead::Scalar(reward_checkpoint::fresh_scalar_head(decoder, config, place)?));
+    }
+    Ok(AnyHead::Token(TokenHead(LinearHead::attach(decoder, &config.head, 1, place))))
+}
+
+/// How a process reward model cuts responses; `None` for any other model.
+pub(crate) fn segmentation(model: &str) -> anyhow::Result<Option<Segmentation>> {
+    if OpenAiTarget::is_remote(model) || CombinedModel::is_one(Path::new(model)) {
+        return Ok(None);
+    }
+    Ok(description(&resolve::locate(model)?)?.and_then(|config| match config.family {
+        RewardFamily::Step(steps) => Some(steps.segmentation),
+        _ => None,
+    }))
 }

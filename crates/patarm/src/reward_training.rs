@@ -4,31 +4,34 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use patarm_eval::pairs::{Evaluated, PairsEvaluator, evaluate_pairs};
+use patarm_eval::pairs::{Evaluated, PairsEvaluator, pair_items, pairs_from_rewards};
 use patarm_eval::store;
-use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily, open_model};
-use patarm_models::{AdamWConfig, Decoder, HeadInit, LinearHead, checkpoint};
+use patarm_files::{ModelConfig, ModelFiles, RewardConfig, RewardFamily};
+use patarm_models::{AdamWConfig, Decoder, HeadInit};
 use patarm_reward::model::Evaluator;
 use patarm_reward::observer::Observer;
 use patarm_reward::ordinal::OrdinalText;
 use patarm_reward::scalar::ScalarText;
+use patarm_reward::win_tie::Outcome;
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Item};
 use patarm_train::Recipe;
 use patarm_train::bradley_terry::{BradleyTerry, BradleyTerryConfig};
-use patarm_train::discriminative::{self, Objective, Schedule};
+use patarm_train::discriminative::{Objective, Schedule};
 use patarm_train::lengths::{LengthReport, fit_lengths};
 use patarm_train::oprm::{Oprm, OprmConfig, ordinal_pairs, read_quality_labels};
 use patarm_train::q_rm::{QRm, QRmConfig};
 use patarm_train::reward_pairs::EncodedRewardPair;
-use patarm_train::run_directory::{Resume, RunDirectory, RunState};
+use patarm_train::run_directory::Resume;
+use patarm_train::soli_reward::{LabelledResponses, SoliReward, SoliRewardConfig, win_tie_pairs};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
 use crate::cli::Global;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
-use crate::training::{pairs_options, run_info, unix_seconds};
-use crate::{output, reward_models};
+use crate::reward_models::AnyHead;
+use crate::training::{open_run, pairs_options, run_info};
+use crate::{output, reward_base, reward_models, samples};
 
 /// The recipe's table.
 #[derive(Clone, Copy)]
@@ -36,14 +39,21 @@ enum Table<'r> {
     BradleyTerry(&'r BradleyTerryConfig),
     Oprm(&'r OprmConfig),
     QRm(&'r QRmConfig),
+    SoliReward(&'r SoliRewardConfig),
 }
 
 impl<'r> Table<'r> {
     fn of(recipe: &'r Recipe) -> anyhow::Result<Self> {
-        let bradley_terry = recipe.bradley_terry.as_ref().map(Self::BradleyTerry);
-        let others = [recipe.oprm.as_ref().map(Self::Oprm), recipe.q_rm.as_ref().map(Self::QRm)];
-        bradley_terry
-            .or_else(|| others.into_iter().flatten().next())
+        let tables = [
+            recipe.bradley_terry.as_ref().map(Self::BradleyTerry),
+            recipe.oprm.as_ref().map(Self::Oprm),
+            recipe.q_rm.as_ref().map(Self::QRm),
+            recipe.soli_reward.as_ref().map(Self::SoliReward),
+        ];
+        tables
+            .into_iter()
+            .flatten()
+            .next()
             .ok_or_else(|| failure(Code::Usage, "the recipe has no table of a reward model"))
     }
 
@@ -53,6 +63,7 @@ impl<'r> Table<'r> {
             Self::BradleyTerry(_) => "Bradley-Terry",
             Self::Oprm(_) => "OPRM",
             Self::QRm(_) => "Q-RM",
+            Self::SoliReward(_) => "SoliReward",
         }
     }
 
@@ -61,6 +72,7 @@ impl<'r> Table<'r> {
             Self::BradleyTerry(_) => RewardFamily::Scalar {},
             Self::Oprm(_) => RewardFamily::Ordinal {},
             Self::QRm(_) => RewardFamily::Token {},
+            Self::SoliReward(config) => config.family(),
         }
     }
 
@@ -69,6 +81,7 @@ impl<'r> Table<'r> {
             Self::BradleyTerry(config) => (&config.schedule, &config.optimizer),
             Self::Oprm(config) => (&config.schedule, &config.optimizer),
             Self::QRm(config) => (&config.schedule, &config.optimizer),
+            Self::SoliReward(config) => (&config.schedule, &config.optimizer),
         }
     }
 
@@ -77,6 +90,7 @@ impl<'r> Table<'r> {
         match self {
             Self::BradleyTerry(config) => config.head,
             Self::QRm(config) => config.head,
+            Self::SoliReward(config) => config.output,
             Self::Oprm(_) => HeadInit::Zero {},
         }
     }
@@ -99,9 +113,11 @@ struct Data {
     /// Folder of the recipe, to which its paths are relative.
     folder: PathBuf,
     tokenizer: Arc<Tokenizer>,
-    head: Option<LinearHead>,
+    head: AnyHead,
     reward: RewardConfig,
     train: Vec<Comparison>,
+    /// Held-out responses by label, where the family asks for them.
+    labelled: LabelledResponses,
 }
 
 /// What a run would need.
@@ -137,28 +153,22 @@ pub(crate) fn prepare(
     global: &Global,
 ) -> anyhow::Result<Prepared> {
     let located = resolve::locate(&recipe.model)?;
-    if recipe.parameters.lora.is_some() && located.adapter.is_some() {
-        let message = format!(
-            "{} is an adapter, and a new one needs a whole model below it; merge it first (patarm model merge)",
-            recipe.model
-        );
-        return Err(failure(Code::Model, message));
-    }
+    reward_base::check_adapter(&recipe, &located)?;
     let (files, mut decoder, head, reward) = body(&located, &recipe, global)?;
     let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
     let (train, lengths) = fit_lengths(train, &tokenizer, &recipe.data)?;
     let (held_out, _) = fit_lengths(held_out, &tokenizer, &recipe.data)?;
-    if let Some(lora) = &recipe.parameters.lora {
-        decoder.attach_adapter(lora, recipe.seed)?;
-    } else if let Some(layer) = recipe.parameters.freeze_below {
-        decoder.freeze_below(layer);
-    }
+    reward_base::apply_parameters(&mut decoder, &recipe)?;
     let folder = folder.to_path_buf();
-    let data = Data { recipe, folder, tokenizer, head, reward, train };
+    let labelled = match &recipe.soli_reward {
+        Some(_) => LabelledResponses::of(&held_out[..recipe.evaluation.pairs.min(held_out.len())]),
+        None => LabelledResponses::default(),
+    };
+    let data = Data { recipe, folder, tokenizer, head, reward, train, labelled };
     Ok(Prepared { located, files, decoder, data, held_out, lengths })
 }
 
-type Body = (ModelFiles, Decoder, Option<LinearHead>, RewardConfig);
+type Body = (ModelFiles, Decoder, AnyHead, RewardConfig);
 
 /// A base with a head: its own, or a fresh one on a model that writes text.
 fn body(located: &Located, recipe: &Recipe, global: &Global) -> anyhow::Result<Body> {
@@ -178,19 +188,12 @@ fn body(located: &Located, recipe: &Recipe, global: &Global) -> anyhow::Result<B
         decoder.merge_adapter();
         return Ok((files, decoder, head, RewardConfig { mean: None, std: None, ..reward }));
     }
-    let files = open_model(&located.base)?;
-    let backend = resolve::backend(global);
-    let mut decoder = match family.keeps_output() {
-        true => Decoder::from_files(backend, &files)?,
-        false => Decoder::body_from_files(backend, &files)?,
-    };
-    if let Some(adapter) = &located.adapter {
-        checkpoint::load_adapter(adapter, &mut decoder)?;
-        decoder.merge_adapter();
-    }
+    let (files, mut decoder) = reward_base::open_writer(located, &family, global)?;
     let reward = RewardConfig::new(family);
-    let head = (!reward.family.keeps_output())
-        .then(|| LinearHead::attach(&mut decoder, &reward.head, 1, (table.head(), recipe.seed)));
+    let head = match reward.family.keeps_output() {
+        true => AnyHead::None,
+        false => reward_models::fresh_head(&mut decoder, &reward, (table.head(), recipe.seed))?,
+    };
     Ok((files, decoder, head, reward))
 }
 
@@ -204,19 +207,42 @@ impl Data {
             return self.with_oprm(config, act);
         }
         let text = &ScalarText::new(Arc::clone(&self.tokenizer))?;
-        let (pairs, left_out) =
-            &EncodedRewardPair::all(&self.train, &|item: &Item| text.encode(item));
+        let encode = |item: &Item| text.encode(item);
+        if let Table::SoliReward(own) = table {
+            return self.with_soli_reward(own, text, act);
+        }
+        let (pairs, left_out) = &EncodedRewardPair::all(&self.train, &encode);
         remark_left_out(left_out);
         let config = self.reward.clone();
-        match (table, self.head) {
-            (Table::BradleyTerry(own), Some(head)) => {
+        match (table, self.head.clone()) {
+            (Table::BradleyTerry(own), AnyHead::Scalar(head)) => {
                 act(&BradleyTerry { loss: own.loss, head, text, pairs, config })
             }
-            (Table::QRm(own), Some(head)) => {
+            (Table::QRm(own), AnyHead::Token(head)) => {
                 act(&QRm { loss: own.loss, head, text, pairs, config })
             }
             _ => Err(failure(Code::Bug, "a model of this family has a head")),
         }
+    }
+
+    fn with_soli_reward(
+        &self,
+        own: &SoliRewardConfig,
+        text: &ScalarText,
+        act: &mut UseObjective<'_>,
+    ) -> anyhow::Result<()> {
+        let (pairs, left_out) = &win_tie_pairs(&self.train, &|item: &Item| text.encode(item));
+        remark_left_out(left_out);
+        let ties = pairs.iter().filter(|pair| pair.outcome == Outcome::Tie).count();
+        output::remark(&format!(
+            "{} pairs of a passing and a failing response, {ties} of two passing ones",
+            pairs.len() - ties
+        ));
+        let AnyHead::Scalar(head) = self.head.clone() else {
+            return Err(failure(Code::Bug, "a model of this family has a head"));
+        };
+        let (config, held_out) = (self.reward.clone(), &self.labelled);
+        act(&SoliReward { loss: own.loss, head, text, pairs, held_out, config })
     }
 
     fn with_oprm(&self, config: &OprmConfig, act: &mut UseObjective<'_>) -> anyhow::Result<()> {
@@ -246,7 +272,8 @@ impl Data {
     /// The configuration with a padding id that hides no last token.
     fn model_config(&self, config: &ModelConfig) -> anyhow::Result<ModelConfig> {
         let mut config = config.clone();
-        if let Some(comparison) = self.train.first().filter(|_| self.head.is_some()) {
+        if let Some(comparison) = self.train.first().filter(|_| !self.reward.family.keeps_output())
+        {
             let text = ScalarText::new(Arc::clone(&self.tokenizer))?;
             config.pad_token_id = text.padding_id(&comparison.first)?.or(config.pad_token_id);
         }
@@ -291,10 +318,9 @@ pub(crate) fn run(
     let Prepared { located, files, decoder, data, held_out, .. } = prepared;
     let recipe = &data.recipe;
     let table = Table::of(recipe)?;
-    let run = RunDirectory::open(out, recipe, resume, unix_seconds)?;
     let described = (table.method(), decoder.backend.as_ref());
     let mut info = run_info(recipe, &located, described, (&data.train, &held_out))?;
-    run.write_info(&info)?;
+    let run = open_run(out, recipe, &info, resume)?;
     let evaluator = evaluator(recipe, &held_out)?;
     let companions =
         |folder: &Path| data.tokenizer.save_files(folder).map_err(|error| error.to_string());
@@ -315,15 +341,8 @@ pub(crate) fn run(
             return Err(failure(Code::Bug, "a run trains one model"));
         };
         let mut trainer = Trainer::new(context, decoder, run, objective.phase());
-        trainer.reward = Some(data.reward.clone());
-        if resume == Resume::Yes {
-            trainer.resume()?;
-        }
-        let outcome = discriminative::train(&mut trainer, table.schedule(), objective);
-        info.state = if outcome.is_ok() { RunState::Finished } else { RunState::Interrupted };
-        trainer.run.write_info(&info)?;
-        outcome?;
-        trainer.save_weights("final")?;
+        let start = (data.reward.clone(), resume);
+        reward_base::train(&mut trainer, start, table.schedule(), objective, &mut info)?;
         evaluated = evaluate(objective, &trainer.decoder, &held_out, (recipe, out))?;
         Ok(())
     })?;
@@ -352,11 +371,15 @@ fn evaluate(
     }
     let mut evaluated = None;
     objective.with_model(decoder, &mut |model| {
-        evaluated = Some(evaluate_pairs(model, &used, &pairs_options(recipe.seed)));
+        let rewards = model.score(&pair_items(&used));
+        let options = pairs_options(recipe.seed);
+        let found = pairs_from_rewards(&model.name(), &used, &rewards, &options);
+        evaluated = Some(found.map(|found| (found, rewards)));
     });
-    let evaluated = evaluated.transpose()?;
-    if let Some(evaluated) = &evaluated {
-        store::write_folder(&out.join("evaluations/trained"), evaluated)?;
-    }
-    Ok(evaluated)
+    let Some((evaluated, rewards)) = evaluated.transpose()? else {
+        return Ok(None);
+    };
+    store::write_folder(&out.join("evaluations/trained"), &evaluated)?;
+    samples::keep_pairs(out, "trained", &used, &rewards)?;
+    Ok(Some(evaluated))
 }

@@ -29,6 +29,7 @@ use crate::cli::Global;
 use crate::exit::{Code, failure};
 use crate::pull;
 use crate::resolve::{self, Loaded, Located};
+use crate::reward_base;
 
 /// Label of every run until the paper's details are confirmed.
 const METHOD: &str = "PaTaRM-style";
@@ -77,14 +78,10 @@ pub(crate) fn prepare(
     let text = judge_text(&recipe.judge, &tokenizer)?;
     let (train, lengths) = fit_lengths(train, &tokenizer, &recipe.data)?;
     let (held_out, _) = fit_lengths(held_out, &tokenizer, &recipe.data)?;
-    if let Some(config) = &recipe.parameters.lora {
-        if located.adapter.is_some() {
-            decoder.merge_adapter();
-        }
-        decoder.attach_adapter(config, recipe.seed)?;
-    } else if let Some(layer) = recipe.parameters.freeze_below {
-        decoder.freeze_below(layer);
+    if recipe.parameters.lora.is_some() && located.adapter.is_some() {
+        decoder.merge_adapter();
     }
+    reward_base::apply_parameters(&mut decoder, &recipe)?;
     Ok(Prepared { recipe, located, files, tokenizer, decoder, text, train, held_out, lengths })
 }
 
@@ -98,10 +95,9 @@ pub(crate) fn run(
     let Prepared { recipe, located, files, tokenizer, decoder, text, train, held_out, .. } =
         prepared;
     let pairs = encode_pairs(&train, &text)?;
-    let run = RunDirectory::open(out, &recipe, resume, unix_seconds)?;
     let described = (METHOD, decoder.backend.as_ref());
     let mut info = run_info(&recipe, &located, described, (&train, &held_out))?;
-    run.write_info(&info)?;
+    let run = open_run(out, &recipe, &info, resume)?;
     let evaluator = held_out_evaluator(&recipe, &held_out)?;
     let companions =
         |folder: &Path| tokenizer.save_files(folder).map_err(|error| error.to_string());
@@ -272,6 +268,21 @@ pub(crate) fn pairs_options(seed: u64) -> patarm_eval::pairs::PairsOptions {
     }
 }
 
+/// The directory of a run that begins, or goes on as what it was.
+pub(crate) fn open_run(
+    out: &Path,
+    recipe: &Recipe,
+    info: &RunInfo,
+    resume: Resume,
+) -> anyhow::Result<RunDirectory> {
+    if resume == Resume::Yes {
+        info.check_continues(out)?;
+    }
+    let run = RunDirectory::open(out, recipe, resume, unix_seconds)?;
+    run.write_info(info)?;
+    Ok(run)
+}
+
 /// What `run.json` says at the start of a run.
 pub(crate) fn run_info(
     recipe: &Recipe,
@@ -279,22 +290,48 @@ pub(crate) fn run_info(
     (method, backend): (&str, &dyn Backend),
     (train, held_out): (&[Comparison], &[Comparison]),
 ) -> anyhow::Result<RunInfo> {
-    Ok(RunInfo {
+    let used = UsedData {
+        sha256: pull::sha256_of_bytes(&serde_json::to_vec(train)?),
+        num_train: train.len(),
+        num_held_out: held_out.len(),
+    };
+    Ok(described_run(recipe, located, (method, backend), used))
+}
+
+/// What a run's description says of its data.
+pub(crate) struct UsedData {
+    /// Of the training examples.
+    pub(crate) sha256: String,
+    /// Training examples.
+    pub(crate) num_train: usize,
+    /// Held-out examples.
+    pub(crate) num_held_out: usize,
+}
+
+/// The same for examples of any kind.
+pub(crate) fn described_run(
+    recipe: &Recipe,
+    located: &Located,
+    (method, backend): (&str, &dyn Backend),
+    used: UsedData,
+) -> RunInfo {
+    RunInfo {
         version: patarm_train::run_directory::RUN_VERSION,
         program: format!("patarm {}", env!("CARGO_PKG_VERSION")),
         method: method.into(),
         seed: recipe.seed,
         model_sha256: located.sha256.clone(),
-        data_sha256: pull::sha256_of_bytes(&serde_json::to_vec(train)?),
+        data_sha256: used.sha256,
         device: backend.name(),
         precision: backend.precision().name().into(),
-        num_pairs: train.len(),
-        num_held_out: held_out.len(),
+        num_pairs: used.num_train,
+        num_held_out: used.num_held_out,
         state: RunState::Running,
-    })
+    }
 }
 
 /// Seconds since 1970, for event files only.
+#[expect(clippy::disallowed_methods, reason = "a date is told, no time measured")]
 pub(crate) fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }

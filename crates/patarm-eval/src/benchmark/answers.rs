@@ -84,7 +84,7 @@ impl AnswerReport {
         }
     }
 
-    pub(super) fn problem(&mut self, problem: impl FnOnce() -> String) {
+    pub(crate) fn problem(&mut self, problem: impl FnOnce() -> String) {
         if self.problems.len() < MAX_NAMED {
             self.problems.push(problem());
         }

@@ -28,6 +28,8 @@ const CHUNK: usize = 64;
 pub struct Completions<'a> {
     /// Longest response in tokens; the benchmark's own limit by default.
     pub max_tokens: Option<usize>,
+    /// RewardBench 2: ratings of every response, in place of a choice among them.
+    pub ratings: bool,
     /// Folder of NLTK's `punkt_tab` parameters, for rules that count sentences; the built-in
     /// parameters by default.
     pub punkt: Option<&'a Path>,

@@ -59,6 +59,15 @@ pub trait ResponseBenchmark: Sync {
         }
     }
 
+    /// Answers of a model that writes, where the benchmark has a protocol for it.
+    fn ask_completer(
+        &self,
+        _items: &[Item],
+        _asked: (&Subject<'_>, &Run<'_>),
+    ) -> Option<Result<Answers>> {
+        None
+    }
+
     /// Parts of the benchmark that the items lack, or have in part only.
     fn missing(&self, _items: &[Item]) -> Vec<String> {
         Vec::new()
@@ -197,7 +206,14 @@ impl<T: ResponseBenchmark> Benchmark for Responses<T> {
         let benchmark = &self.0;
         let files = data_files(run.data)?;
         let (items, loaded) = benchmark.load(&files, run.limit)?;
-        let answers = ask(&items, &|item| benchmark.plan(item), subject, run.observer)?;
+        let written = match subject {
+            Subject::Completer(_) => benchmark.ask_completer(&items, (subject, run)),
+            _ => None,
+        };
+        let answers = match written {
+            Some(answers) => answers?,
+            None => ask(&items, &|item| benchmark.plan(item), subject, run.observer)?,
+        };
         evaluate(benchmark, &items, (loaded, answers), (subject, run))
     }
 }

@@ -7,7 +7,7 @@
 //! `scores` (a truth value a response) and `response_1` to `response_K`. The set of a
 //! correctness row is its file's name.
 
-mod best_of_k;
+pub(super) mod best_of_k;
 #[cfg(test)]
 mod tests;
 
@@ -125,6 +125,6 @@ fn correctness(row: &Row<'_>) -> Result<Vec<Item>, RowProblem> {
     }])
 }
 
-fn truth(value: &Value) -> Option<bool> {
+pub(super) fn truth(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| value.as_f64().map(|number| number > 0.5))
 }

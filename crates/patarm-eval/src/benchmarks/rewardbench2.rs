@@ -5,7 +5,9 @@
 //! among them. A missing score counts −1, as the ratings protocol stores a failed
 //! rating; a four-way call that failed thereby earns 1/4. The result of a four-way
 //! call is given as scores: 1 for the response that was picked, 0 for the others.
+//! `generative` asks models that write.
 
+mod generative;
 #[cfg(test)]
 mod tests;
 mod ties;
@@ -15,9 +17,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::{
+    Result,
     benchmark::{
-        Asks, Info, OfficialFile,
-        answers::{Answer, Answered},
+        Asks, Info, OfficialFile, Run, Subject,
+        answers::{Answer, Answered, Answers},
         item::{Item, Label},
         load::{Row, RowProblem},
         output::file_name,
@@ -97,6 +100,14 @@ impl ResponseBenchmark for RewardBench2 {
         };
         let (prompt, label) = (row.prompt("prompt")?, Label::Correct(correct));
         Ok(vec![Item { id, subset, prompt, responses, label, group, ..Item::default() }])
+    }
+
+    fn ask_completer(
+        &self,
+        items: &[Item],
+        (subject, run): (&Subject<'_>, &Run<'_>),
+    ) -> Option<Result<Answers>> {
+        Some(generative::ask(items, subject, run))
     }
 
     fn missing(&self, items: &[Item]) -> Vec<String> {

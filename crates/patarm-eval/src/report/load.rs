@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    MetricRow, NamedComparison, NamedResult, ReportInput, Run, Sample,
+    MetricRow, NamedComparison, NamedResult, ReportInput, Run, Sample, SamplePart,
     benchmarks::{is_evaluation, load_evaluation as load_benchmark},
 };
 use crate::{
@@ -52,8 +52,8 @@ pub(super) const OUTCOME: &str = "trained";
 /// `evaluations/*/summary.json`), a result folder (`result.json`), or the folder of an
 /// evaluation on a benchmark (`summary.json`).
 ///
-/// A sample is a row `{"prompt", "response", "judgement", "side"?, "pair_id"?,
-/// "step"?, "reward"?}`; the file's name is kept as its source. Evaluations stand
+/// A sample is a row `{"prompt", "response", "judgement"?, "score"?, "parts"?, "side"?,
+/// "pair_id"?, "step"?, "reward"?}`; the file's name is kept as its source. Evaluations stand
 /// in the order of training (`zero_shot`, `cold_start`, others by name, `trained`,
 /// `spliced`). Those that are folders with their pairs are also compared with
 /// `cold_start`, or with the first of them where there is none.
@@ -207,7 +207,12 @@ struct SampleRow {
     side: Option<String>,
     prompt: String,
     response: String,
-    judgement: patarm_reward::judgement::Judgement,
+    #[serde(default)]
+    judgement: Option<patarm_reward::judgement::Judgement>,
+    #[serde(default)]
+    score: Option<f64>,
+    #[serde(default)]
+    parts: Vec<SamplePart>,
     #[serde(default)]
     reward: Option<f64>,
 }
@@ -235,8 +240,18 @@ fn samples(dir: &Path) -> Result<Vec<Sample>> {
 }
 
 fn sample(row: SampleRow, source: &str) -> Sample {
-    let SampleRow { step, pair_id, side, prompt, response, judgement, reward } = row;
-    Sample { source: source.to_owned(), step, pair_id, side, prompt, response, judgement, reward }
+    Sample {
+        source: source.to_owned(),
+        step: row.step,
+        pair_id: row.pair_id,
+        side: row.side,
+        prompt: row.prompt,
+        response: row.response,
+        judgement: row.judgement,
+        score: row.score,
+        parts: row.parts,
+        reward: row.reward,
+    }
 }
 
 /// Entries of a folder in natural order (`step-20` before `step-100`); none when

@@ -1,9 +1,9 @@
-//! Sample judgements, the two sides of a pair beside each other.
+//! Sample judgements and scores, the two sides of a pair beside each other.
 
 use patarm_reward::judgement::FormatFault;
 
 use super::{
-    Run, Sample,
+    Run, Sample, SamplePart,
     charts::shortened,
     html::{escape, number},
 };
@@ -97,15 +97,58 @@ fn responses<'a>(group: &[&'a Sample]) -> Vec<Vec<&'a Sample>> {
 fn side_markup(side: &[&Sample]) -> String {
     let judgements: String =
         side.iter().take(MAX_JUDGEMENTS).map(|sample| judgement_markup(sample)).collect();
+    let response = match side[0].parts.is_empty() {
+        true => text(&side[0].response),
+        false => heat_map(&side[0].parts),
+    };
     format!(
-        "<div class=\"side\"><div class=\"label\">{} response</div>{}{judgements}</div>",
+        "<div class=\"side\"><div class=\"label\">{} response</div>{response}{judgements}</div>",
         escape(side[0].side.as_deref().unwrap_or("")),
-        text(&side[0].response)
+    )
+}
+
+/// Strengths of the ground of a part.
+const HEATS: f64 = 4.0;
+
+/// A response on a ground that says how far the value of each part stands from their mean.
+fn heat_map(parts: &[SamplePart]) -> String {
+    let values: Vec<f64> = parts.iter().map(|part| part.value).collect();
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let most = values.iter().map(|value| (value - mean).abs()).fold(0.0, f64::max);
+    let (mut left, mut markup) = (MAX_TEXT, String::new());
+    for part in parts {
+        if left == 0 {
+            markup.push('…');
+            break;
+        }
+        let shown: String = part.text.chars().take(left).collect();
+        left -= shown.chars().count();
+        let away = part.value - mean;
+        let heat = if most > 0.0 { (HEATS * away.abs() / most).round() } else { 0.0 };
+        let side = if away < 0.0 { "low" } else { "high" };
+        let value = escape(&number(Some(part.value)));
+        markup.push_str(&format!(
+            "<span class=\"{side}{heat}\" title=\"{value}\">{}</span>",
+            escape(&shown)
+        ));
+    }
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!(
+        "<pre dir=\"auto\">{markup}</pre><small>values from {} to {}: green above their mean, red \
+         below</small>",
+        number(Some(low)),
+        number(Some(high))
     )
 }
 
 fn judgement_markup(sample: &Sample) -> String {
-    let judgement = &sample.judgement;
+    let Some(judgement) = &sample.judgement else {
+        return match sample.score {
+            Some(_) => format!("<div class=\"label\">score</div>{}", badge(sample)),
+            None => String::new(),
+        };
+    };
     let criteria: String = judgement
         .rubric
         .criteria
@@ -134,21 +177,28 @@ fn judgement_markup(sample: &Sample) -> String {
 }
 
 fn extras(sample: &Sample) -> String {
-    let expected = sample.judgement.expected_score;
+    let expected = sample.judgement.as_ref().and_then(|judgement| judgement.expected_score);
     let expected = expected.map_or(String::new(), |e| format!("expected {} ", number(Some(e))));
     let reward = sample.reward.map_or(String::new(), |r| format!("reward {}", number(Some(r))));
     format!("<small>{expected}{reward}</small>")
 }
 
+/// What was given, on one line; empty where steps have values and the whole has none.
 fn badge(sample: &Sample) -> String {
+    if sample.judgement.is_none() && sample.score.is_none() {
+        return String::new();
+    }
     let colour = match sample.side.as_deref() {
         Some("chosen") => "c0",
         Some("rejected") => "c1",
         _ => "c7",
     };
-    let score = match sample.judgement.score {
-        Ok(score) => number(Some(score)).trim_end_matches('0').trim_end_matches('.').to_owned(),
-        Err(fault) => fault_text(fault).to_owned(),
+    let score = match sample.judgement.as_ref().map(|judgement| judgement.score) {
+        None => number(sample.score),
+        Some(Ok(score)) => {
+            number(Some(score)).trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        Some(Err(fault)) => fault_text(fault).to_owned(),
     };
     let side = escape(sample.side.as_deref().unwrap_or("score"));
     format!("<span class=\"badge {colour}\">{side} {score}</span>")

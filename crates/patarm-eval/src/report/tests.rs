@@ -113,7 +113,7 @@ fn sample(pair: u64, side: &str, score: std::result::Result<f64, FormatFault>) -
         side: Some(side.to_owned()),
         prompt: format!("Why is the sky blue in the daytime? ({pair})"),
         response: format!("Because the air scatters short waves more than long ones ({side})."),
-        judgement: Judgement {
+        judgement: Some(Judgement {
             text: "<rubrics>Relevance (60): …</rubrics>".to_owned(),
             rubric: Rubric {
                 criteria: vec![criterion("Relevance", 60.0), criterion("Clarity", 40.0)],
@@ -124,7 +124,9 @@ fn sample(pair: u64, side: &str, score: std::result::Result<f64, FormatFault>) -
             expected_score: Some(7.25),
             num_tokens: 38,
             logprob: None,
-        },
+        }),
+        score: None,
+        parts: Vec::new(),
         reward: Some(1.2),
     }
 }
@@ -224,10 +226,11 @@ fn nothing_untrusted_becomes_markup() {
         (sample.prompt, sample.response) = (HOSTILE.into(), HOSTILE.into());
         (sample.side, sample.pair_id) = (Some(HOSTILE.into()), Some(HOSTILE.into()));
         sample.source = HOSTILE.to_owned();
-        sample.judgement.text = HOSTILE.to_owned();
-        sample.judgement.evaluation = HOSTILE.to_owned();
-        sample.judgement.rubric.criteria[0].name = HOSTILE.to_owned();
-        sample.judgement.rubric.criteria[0].description = HOSTILE.to_owned();
+        let judgement = sample.judgement.as_mut().expect("a judgement");
+        judgement.text = HOSTILE.to_owned();
+        judgement.evaluation = HOSTILE.to_owned();
+        judgement.rubric.criteria[0].name = HOSTILE.to_owned();
+        judgement.rubric.criteria[0].description = HOSTILE.to_owned();
     }
     let page = render_report(&input);
     assert_balanced(&page);
@@ -275,4 +278,21 @@ fn evaluations_of_a_run_are_read_and_compared() {
 
     let folder = load_run(&evaluations.join("trained")).expect("a result folder is a run");
     assert_eq!(folder.runs[0].evaluations[0].name, "trained");
+}
+
+#[test]
+fn values_of_parts_are_a_heat_map() {
+    let part = |text: &str, value| SamplePart { text: text.to_owned(), value };
+    let scored = Sample {
+        judgement: None,
+        score: Some(0.5),
+        parts: vec![part("<b>good", 3.0), part(" so so", 1.0), part(" bad", -1.0)],
+        ..sample(1, "chosen", Ok(7.0))
+    };
+    let run = Run { samples: vec![scored], ..Run::default() };
+    let page = super::samples::section(&[run]);
+    assert!(page.contains("class=\"high4\" title=\"3.000\">&lt;b&gt;good</span>"), "{page}");
+    assert!(page.contains("class=\"high0\" title=\"1.000\"> so so</span>"), "{page}");
+    assert!(page.contains("class=\"low4\" title=\"\u{2212}1.000\"> bad</span>"), "{page}");
+    assert!(page.contains("chosen 0.500"), "{page}");
 }

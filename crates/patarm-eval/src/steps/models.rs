@@ -6,7 +6,7 @@ use patarm_reward::{
     model::RewardModel,
     observer::Observer,
 };
-use patarm_text::Conversation;
+use patarm_text::{Conversation, Solution};
 
 use super::{StepAnswer, StepFault, StepItem};
 use crate::{
@@ -44,6 +44,9 @@ pub fn ask_step_values(
     let Some(first) = items.first() else {
         return Ok(None);
     };
+    if let Some(asked) = ask_solutions(items, model, observer)? {
+        return Ok(Some(asked));
+    }
     let probe = model.score(&[whole(first)]);
     if !probe.iter().flatten().any(|reward| !reward.step_values.is_empty()) {
         return Ok(None);
@@ -59,6 +62,34 @@ pub fn ask_step_values(
         }
         answers.extend(rewards.into_iter().map(|reward| match reward {
             Ok(reward) => Ok(StepAnswer::Scores(reward.step_values)),
+            Err(fault) => Err(StepFault::Model(fault.to_string())),
+        }));
+        if observer.is_interrupted() {
+            return Err(Error::interrupted());
+        }
+    }
+    Ok(Some(StepAnswers { answers, report: AnswerReport::default() }))
+}
+
+/// Asks a model that takes solutions in the benchmark's own steps.
+fn ask_solutions(
+    items: &[StepItem],
+    model: &dyn RewardModel,
+    observer: &dyn Observer,
+) -> Result<Option<StepAnswers>> {
+    let mut answers = Vec::with_capacity(items.len());
+    for chunk in items.chunks(CHUNK) {
+        let solutions: Vec<Solution> = chunk.iter().map(StepItem::solution).collect();
+        let Some(scores) = model.score_steps(&solutions) else {
+            return Ok(None);
+        };
+        if scores.len() != solutions.len() {
+            let (name, given) = (model.name(), scores.len());
+            let message = format!("model {name} scored {given} of {} solutions", solutions.len());
+            return Err(Error::bad_input(message));
+        }
+        answers.extend(scores.into_iter().map(|scores| match scores {
+            Ok(scores) => Ok(StepAnswer::Scores(scores)),
             Err(fault) => Err(StepFault::Model(fault.to_string())),
         }));
         if observer.is_interrupted() {
@@ -306,6 +337,31 @@ mod tests {
         fn name(&self) -> String {
             "paragraphs".to_owned()
         }
+    }
+
+    /// A number for each step it is given, whatever stands in it: its length.
+    struct Steps;
+
+    impl RewardModel for Steps {
+        fn score(&self, _: &[patarm_text::Item]) -> Vec<Result<Reward, ItemFault>> {
+            Vec::new()
+        }
+
+        fn score_steps(&self, solutions: &[Solution]) -> Option<Vec<Result<Vec<f64>, ItemFault>>> {
+            let lengths = |s: &Solution| s.steps.iter().map(|step| step.len() as f64).collect();
+            Some(solutions.iter().map(|solution| Ok(lengths(solution))).collect())
+        }
+
+        fn name(&self) -> String {
+            "steps".to_owned()
+        }
+    }
+
+    #[test]
+    fn steps_with_empty_lines_inside_stay_one_step() {
+        let items = [item("a", &["x\n\ny", "", "yy"])];
+        let asked = ask_step_values(&items, &Steps, &Silent).expect("answers").expect("steps");
+        assert_eq!(asked.answers[0], Ok(StepAnswer::Scores(vec![4.0, 0.0, 2.0])));
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn bf16_block(block: &[u8; 2], out: &mut [f32; 1]) {
 }
 
 /// The half-precision number at `start`.
-fn half_at<const N: usize>(block: &[u8; N], start: usize) -> f32 {
+pub(super) fn half_at(block: &[u8], start: usize) -> f32 {
     f16::from_le_bytes([block[start], block[start + 1]]).to_f32()
 }
 
@@ -209,7 +209,7 @@ fn q8_0_block(block: &[u8; 34], out: &mut [f32; 32]) {
 }
 
 /// The 6-bit scale and minimum of sub-block `j` from the 12 packed bytes.
-fn q4_k_scale(packed: &[u8; 12], j: usize) -> (u8, u8) {
+pub(super) fn q4_k_scale(packed: &[u8; 12], j: usize) -> (u8, u8) {
     if j < 4 {
         return (packed[j] & 63, packed[j + 4] & 63);
     }

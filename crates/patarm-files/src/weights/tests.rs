@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::bytes::FileBytes;
 use crate::error::ErrorKind;
+use crate::gguf::TensorType;
 use crate::model_files::{ModelFiles, open_model};
 use crate::safetensors_writer::{StoredType, write_safetensors};
-use crate::test_support::{as_gguf, testdata};
+use crate::test_support::{as_gguf, gguf_metadata, testdata};
 
 fn tiny(name: &str) -> ModelFiles {
     open_model(&testdata(&format!("models/{name}"))).unwrap()
@@ -76,4 +77,23 @@ fn a_shape_that_was_not_asked_for_is_refused_with_both() {
     assert_eq!(error.kind(), ErrorKind::Shape);
     assert!(error.to_string().contains("[32]") && error.to_string().contains("[33]"), "{error}");
     assert_eq!(model.weights.read_shaped("model.norm.weight", &[32]).unwrap().len(), 32);
+}
+
+#[test]
+fn quantised_rows_are_reordered_like_their_values() {
+    let folder = tiny("tiny-llama");
+    let heads = folder.config.num_attention_heads;
+    let (rows, columns) = (heads * folder.config.head_dim, 64);
+    let mut writer = gguf_metadata(&folder.config);
+    let stored = (0..rows * columns / 32 * 20).map(|n| (n * 37 % 59) as u8).collect();
+    writer.tensor_bytes("blk.0.attn_q.weight", &[rows, columns], TensorType::Q4_1, stored);
+    let file = GgufFile::parse(FileBytes::owned(writer.to_bytes())).unwrap();
+    let weights = WeightSource::from_gguf(file, &folder.config).unwrap();
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let parts = weights.read_quantised(name, &[rows, columns]).unwrap().unwrap();
+    assert_eq!(parts.values(), weights.read(name).unwrap().values);
+    assert!(weights.read_quantised(name, &[columns, rows]).is_err());
+    let embedding = "model.embed_tokens.weight";
+    let shape = folder.weights.shape(embedding).unwrap();
+    assert_eq!(folder.weights.read_quantised(embedding, shape).unwrap(), None);
 }

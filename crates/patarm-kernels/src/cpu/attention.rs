@@ -20,10 +20,13 @@ use super::math::exp;
 use super::simd::{Kernel, LANES, Lanes, Simd};
 use super::threads::Parts;
 use crate::attention_plan::{AttentionPlan, AttentionShape, KEY_BLOCK, QueryRun};
-use tile::{BlockSlots, GROUP, HeadView, KEY_PANELS};
+use tile::{BlockSlots, GROUP, HeadView, KEY_PANELS, Panels};
 
 /// Queries that are computed together and share gathered blocks.
 const TILE_QUERIES: usize = 24;
+
+/// From this many tiles on, a thread takes all heads of a tile.
+const MANY_TILES: usize = 16;
 
 /// Inputs of one attention call.
 #[derive(Clone, Copy)]
@@ -59,12 +62,20 @@ impl Piece<'_> {
     }
 }
 
-/// Cuts runs into pieces and collects pieces until a tile is full.
+/// Cuts runs into pieces and collects pieces that begin with the same keys until a
+/// tile is full.
 fn tiles(plan: &AttentionPlan) -> Vec<Vec<Piece<'_>>> {
     let mut tiles = Vec::new();
     let mut tile: Vec<Piece<'_>> = Vec::new();
     let mut queries = 0;
+    let mut beginning = BlockSlots::empty();
     for run in &plan.runs {
+        let begins = BlockSlots::of(run, 0);
+        if begins.as_slice() != beginning.as_slice() && !tile.is_empty() {
+            tiles.push(std::mem::take(&mut tile));
+            queries = 0;
+        }
+        beginning = begins;
         let mut first = 0;
         while first < run.len {
             let len = (run.len - first).min(TILE_QUERIES - queries);
@@ -89,12 +100,21 @@ pub(crate) fn forward(cpu: &Cpu, inputs: Inputs<'_>, out: &mut [f32], log_sum_ex
     let sharing = shape.heads / shape.kv_heads;
     let out = Parts::new(out, sharing * shape.head_dim);
     let log_sum_exp = Parts::new(log_sum_exp, sharing);
-    cpu.threads.each(tiles.len() * shape.kv_heads, |task| {
-        let pieces = &tiles[task / shape.kv_heads];
-        let head = HeadView::new(shape, task % shape.kv_heads);
+    let attend = |pieces: &[Piece<'_>], kv_head: usize| {
+        let head = HeadView::new(shape, kv_head);
         let states = cpu.isa.run(TileForward { inputs, pieces, head });
         store_tile(pieces, &head, shape, &states, &out, &log_sum_exp);
-    });
+    };
+    if tiles.len() < MANY_TILES {
+        cpu.threads.each(tiles.len() * shape.kv_heads, |task| {
+            attend(&tiles[task / shape.kv_heads], task % shape.kv_heads);
+        });
+    } else {
+        // The heads of a key lie beside each other in memory.
+        cpu.threads.each(tiles.len(), |tile| {
+            (0..shape.kv_heads).for_each(|kv_head| attend(&tiles[tile], kv_head));
+        });
+    }
 }
 
 /// The online softmax of the rows of a tile.
@@ -245,14 +265,17 @@ impl<'a> Group<'a> {
         }
         let dim = self.queries[0].len();
         let mut weights = [[[0.0; LANES]; KEY_PANELS]; GROUP];
-        let keys = block.keys.chunks_exact(tile::across_rows(dim));
-        for (p, panel) in keys.take(seen.div_ceil(LANES)).enumerate() {
-            let zero = [simd.splat(0.0); GROUP];
-            let scores = tile::add_products(simd, self.queries, panel, zero);
+        let keys = Panels {
+            data: block.keys,
+            height: tile::across_rows(dim),
+            count: seen.div_ceil(LANES),
+        };
+        let scale = simd.splat(self.scale);
+        keys.multiply(simd, self.queries, |p, scores| {
             for r in 0..GROUP {
-                simd.store(simd.mul(scores[r], simd.splat(self.scale)), &mut weights[r][p]);
+                simd.store(simd.mul(scores[r], scale), &mut weights[r][p]);
             }
-        }
+        });
         let mut correction = [1.0; GROUP];
         for r in 0..GROUP {
             if self.seen[r] > 0 {
@@ -265,17 +288,13 @@ impl<'a> Group<'a> {
         let weights = weights.each_ref().map(|row| &row.as_flattened()[..seen]);
         let panels = tile::dim_panels(dim);
         let weighted = &mut states.weighted[row * panels..][..GROUP * panels];
-        for (p, panel) in block.values.chunks_exact(tile::ALONG_ROWS).enumerate() {
-            let mut sums = [simd.splat(0.0); GROUP];
-            for r in 0..GROUP {
-                let old = simd.load(&weighted[r * panels + p]);
-                sums[r] = simd.mul(old, simd.splat(correction[r]));
-            }
-            let sums = tile::add_products(simd, weights, panel, sums);
-            for r in 0..GROUP {
-                simd.store(sums[r], &mut weighted[r * panels + p]);
+        for (row, &correction) in weighted.chunks_exact_mut(panels).zip(&correction) {
+            for old in row {
+                simd.store(simd.mul(simd.load(old), simd.splat(correction)), old);
             }
         }
+        let values = Panels { data: block.values, height: tile::ALONG_ROWS, count: panels };
+        values.accumulate(simd, weights, weighted);
     }
 }
 

@@ -1,6 +1,7 @@
-//! Products of bfloat16 operands with sums in `f32`.
+//! Products of packed operands with sums in `f32`: in single precision, and of
+//! operands rounded to bfloat16.
 //!
-//! Both operands are rounded to the nearest bfloat16, ties to even; products of
+//! In bfloat16 both operands are rounded to the nearest bfloat16, ties to even; products of
 //! two such numbers are exact in `f32`. An element of the result is one chain of
 //! additions over the inner dimension, two numbers at a time, the second of each
 //! pair first. That is what the processor's pair instruction does (`VDPBF16PS`,
@@ -9,6 +10,9 @@
 //! zero. The chain knows nothing of the rows and columns beside it, of threads,
 //! or of how the work is cut: forward values are equal to the bit in any batch.
 //!
+//! In single precision an element is summed as [`super::linear`] says, so that few
+//! rows here and many rows there give the same bits.
+//!
 //! Weights are packed into panels of [`PANEL`] rows once, when first used after a
 //! change; activations and gradients are packed at every call.
 
@@ -16,8 +20,8 @@ mod pack;
 mod product;
 mod tile;
 
-use super::Cpu;
 use super::simd::{Isa, Kernel, LANES, Lanes};
+use super::{Cpu, Precision};
 use crate::buffer::Buffer;
 pub(crate) use pack::Source;
 pub(crate) use product::{Product, Right};
@@ -34,6 +38,8 @@ const ROWS: usize = 8;
 /// How packed operands are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
+    /// An `f32`, one after another along the inner dimension.
+    Single,
     /// A bfloat16 as an `f32`, one after another along the inner dimension.
     Wide,
     /// Two bfloat16 in 32 bits.
@@ -44,7 +50,7 @@ impl Form {
     /// Vectors along an inner dimension of `inner`.
     fn depth(self, inner: usize) -> usize {
         match self {
-            Self::Wide => inner.next_multiple_of(2),
+            Self::Single | Self::Wide => inner.next_multiple_of(2),
             Self::Paired => inner.div_ceil(2),
         }
     }
@@ -82,6 +88,11 @@ impl Multiplier {
         None
     }
 
+    /// Whether it outruns multiply-adds in single precision.
+    pub(crate) fn is_fast(self) -> bool {
+        !matches!(self, Self::Widened)
+    }
+
     fn form(self) -> Form {
         match self {
             Self::Widened => Form::Wide,
@@ -112,6 +123,22 @@ impl Multiplier {
     }
 }
 
+/// How the left operand and one packed at every call are stored.
+fn call_form(cpu: &Cpu, precision: Precision) -> Form {
+    match precision {
+        Precision::F32 | Precision::Quantised => Form::Single,
+        Precision::Bf16 => cpu.multiplier.form(),
+    }
+}
+
+/// How a weight is stored that is packed once.
+fn weight_form(precision: Precision) -> Form {
+    match precision {
+        Precision::F32 | Precision::Quantised => Form::Single,
+        Precision::Bf16 => Form::Paired,
+    }
+}
+
 fn lanes(buffer: &Buffer) -> &[Lanes] {
     buffer.host().as_chunks().0
 }
@@ -124,12 +151,16 @@ fn lanes_mut(buffer: &mut Buffer) -> &mut [Lanes] {
 pub(crate) fn pack_weight(cpu: &Cpu, weight: &[f32], input: usize) -> Buffer {
     let source = Source::Across { data: weight, stride: input };
     let output = weight.len().checked_div(input).unwrap_or(0);
-    pack::panels(cpu, source, (output, input), Form::Paired)
+    pack::panels(cpu, source, (output, input), weight_form(cpu.precision))
 }
 
-/// The panels of columns `first..` of packed panels with an inner dimension of
-/// `input`.
-pub(crate) fn panels_from(panels: &Buffer, first: usize, input: usize) -> &[Lanes] {
+/// The panels of columns `first..` of a weight packed in `precision` with an inner
+/// dimension of `input`.
+pub(crate) fn panels_from(
+    panels: &Buffer,
+    precision: Precision,
+    (first, input): (usize, usize),
+) -> &[Lanes] {
     assert!(first.is_multiple_of(PANEL), "a range of columns starts with a panel");
-    &lanes(panels)[first / PANEL * PANEL_VECTORS * Form::Paired.depth(input)..]
+    &lanes(panels)[first / PANEL * PANEL_VECTORS * weight_form(precision).depth(input)..]
 }

@@ -5,7 +5,8 @@
 //! and are avoided for forward values: the length of a block (products are cut
 //! into blocks of at most [`INNER_BLOCK`] here, by the inner width alone), the
 //! special kernels for one row or column, and the one for very small results
-//! (both avoided by adding rows of zeros).
+//! (both avoided by adding rows of zeros). Few rows of a prepared weight are
+//! multiplied by our own kernel, which keeps that order.
 #![expect(unsafe_code, reason = "the library's entry point takes pointers")]
 
 use std::ops::Range;
@@ -13,17 +14,20 @@ use std::ops::Range;
 use gemm_common::Parallelism;
 
 use super::bf16::{self, Right, Source};
-use super::simd::{Kernel, LANES, Simd};
+use super::quantised::{self, Packed};
+use super::simd::{Isa, Kernel, LANES, Simd};
 use super::threads::Threads;
 use super::{Cpu, Precision};
 use crate::backend::{LinearShape, Update};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, PreparedWeight};
 
 /// Longest stretch of the inner dimension given to the library at once; it sums
 /// stretches up to this length in one go on every processor.
 const INNER_BLOCK: usize = 512;
 /// Results of up to this many elements use other kernels in the library.
 const SMALL_RESULT: usize = 256;
+/// Thin inputs are weighted sums of columns.
+const THIN_INPUT: usize = 2;
 /// Narrow outputs are computed as dot products.
 const NARROW_OUTPUT: usize = 4;
 /// Up to this many rows, rows and columns exchange roles.
@@ -32,6 +36,11 @@ const FEW_TOKENS: usize = 128;
 const PARALLEL_WORK: usize = 1 << 20;
 /// Rows of one piece of work in the paths without the library.
 const ROWS: usize = 32;
+
+/// Length of the stretches that an inner dimension is cut into.
+pub(crate) fn inner_block(input: usize) -> usize {
+    input.div_ceil(input.div_ceil(INNER_BLOCK).max(1)).max(1)
+}
 
 /// A matrix that is a view of a slice.
 #[derive(Clone, Copy)]
@@ -59,7 +68,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    fn columns_from(self, column: usize) -> Self {
+    pub(crate) fn columns_from(self, column: usize) -> Self {
         Self { data: &self.data[column * self.column_stride..], ..self }
     }
 
@@ -83,7 +92,7 @@ impl Product<'_> {
     /// on the number of threads.
     pub(crate) fn compute(self, cpu: &Cpu, precision: Precision, out: &mut [f32]) {
         match precision {
-            Precision::F32 => self.single(&cpu.threads, out),
+            Precision::F32 | Precision::Quantised => self.single(&cpu.threads, out),
             Precision::Bf16 => self.bf16(cpu, out),
         }
     }
@@ -92,6 +101,7 @@ impl Product<'_> {
         let right = self.right.transposed().source();
         let product = bf16::Product {
             size: self.size,
+            precision: Precision::Bf16,
             left: self.left.source(),
             right: Right::Values(right),
             scale: self.scale,
@@ -155,18 +165,49 @@ impl Product<'_> {
 
 /// The weight of a linear map, `[output, input]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Weight<'a> {
-    pub(crate) values: &'a [f32],
-    /// Its packed form, where products with it are in bfloat16.
-    pub(crate) panels: Option<&'a Buffer>,
+pub(crate) enum Weight<'a> {
+    Dense(DenseWeight<'a>),
+    /// It has no values beside its quantised ones.
+    Quantised(&'a Packed),
 }
 
 impl Weight<'_> {
-    pub(crate) fn precision(&self) -> Precision {
-        match self.panels {
-            Some(_) => Precision::Bf16,
-            None => Precision::F32,
+    /// Arithmetic of gradients.
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Self::Dense(weight) => weight.precision,
+            Self::Quantised(_) => Precision::F32,
         }
+    }
+}
+
+/// A weight with a number for every value.
+#[derive(Clone, Copy)]
+pub(crate) struct DenseWeight<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) precision: Precision,
+    /// Where its packed form is kept, if it was prepared.
+    pub(crate) prepared: Option<&'a PreparedWeight>,
+}
+
+impl<'a> DenseWeight<'a> {
+    /// Where the packed form is kept, if products with that many rows use it. In
+    /// single precision those are products with few rows, which spend more on the
+    /// library's copies than on the product; and none without vector instructions,
+    /// whose multiply-adds round twice where the library's round once.
+    fn packed_for(&self, cpu: &Cpu, shape: LinearShape) -> Option<&'a PreparedWeight> {
+        let LinearShape { tokens, input, output } = shape;
+        let single = tokens <= FEW_TOKENS
+            && input > THIN_INPUT
+            && output > NARROW_OUTPUT
+            && !matches!(cpu.isa, Isa::Portable);
+        self.prepared.filter(|_| self.precision == Precision::Bf16 || single)
+    }
+
+    /// The packed form.
+    fn panels(&self, cpu: &Cpu, prepared: &'a PreparedWeight) -> &'a Buffer {
+        let pack = || bf16::pack_weight(cpu, self.values, prepared.columns);
+        prepared.panels.get_or_init(pack)
     }
 }
 
@@ -182,15 +223,51 @@ pub(crate) struct LinearMap<'a> {
 impl LinearMap<'_> {
     /// A row of the result is a function of that row of `x` alone, to the bit.
     pub(crate) fn compute(self, cpu: &Cpu, out: &mut [f32], update: Update) {
-        let LinearShape { tokens, input, output } = self.shape;
-        if tokens == 0 || output == 0 {
-            return;
+        let LinearShape { tokens, output, .. } = self.shape;
+        if tokens > 0 && output > 0 {
+            self.columns(cpu, 0..output, &mut out[..tokens * output], update);
         }
-        let out = &mut out[..tokens * output];
-        if let Some(panels) = self.weight.panels {
-            let whole = 0..output;
-            self.columns(cpu, (panels, whole), out, update);
-        } else if input <= 2 {
+    }
+
+    /// The outputs of some rows of the weight, a range that starts with a panel.
+    pub(crate) fn columns(self, cpu: &Cpu, columns: Range<usize>, out: &mut [f32], update: Update) {
+        let LinearShape { tokens, input, .. } = self.shape;
+        let (x, scale) = (self.x, self.scale);
+        let weight = match self.weight {
+            Weight::Dense(weight) => weight,
+            Weight::Quantised(weight) => {
+                let x = &x[..tokens * input];
+                let product = quantised::Product { x, weight, scale, update };
+                return product.compute(cpu, columns, out);
+            }
+        };
+        let shape = LinearShape { output: columns.len(), ..self.shape };
+        let map = DenseMap { x, weight, shape, scale };
+        match weight.packed_for(cpu, shape) {
+            Some(prepared) => map.panels(cpu, (prepared, columns.start), out, update),
+            None => {
+                let values = &weight.values[columns.start * input..columns.end * input];
+                let weight = DenseWeight { values, prepared: None, ..weight };
+                DenseMap { weight, ..map }.compute(cpu, out, update);
+            }
+        }
+    }
+}
+
+/// Operands of a linear map whose weight has a number for every value.
+#[derive(Clone, Copy)]
+struct DenseMap<'a> {
+    x: &'a [f32],
+    weight: DenseWeight<'a>,
+    shape: LinearShape,
+    scale: f32,
+}
+
+impl DenseMap<'_> {
+    /// Without a packed form.
+    fn compute(self, cpu: &Cpu, out: &mut [f32], update: Update) {
+        let LinearShape { tokens, input, output } = self.shape;
+        if input <= THIN_INPUT {
             self.thin(cpu, out, update);
         } else if output <= NARROW_OUTPUT {
             self.narrow(cpu, out, update);
@@ -203,19 +280,22 @@ impl LinearMap<'_> {
         }
     }
 
-    /// The outputs of some rows of the packed weight.
-    pub(crate) fn columns(
+    /// The outputs of a part of a weight that is packed once, from row `first` on.
+    fn panels(
         self,
         cpu: &Cpu,
-        (panels, columns): (&Buffer, Range<usize>),
+        (prepared, first): (&PreparedWeight, usize),
         out: &mut [f32],
         update: Update,
     ) {
-        let LinearShape { tokens, input, .. } = self.shape;
+        let panels = self.weight.panels(cpu, prepared);
+        let LinearShape { tokens, input, output } = self.shape;
+        let first = (first, input);
         let product = bf16::Product {
-            size: [tokens, columns.len(), input],
+            size: [tokens, output, input],
+            precision: self.weight.precision,
             left: Source::Across { data: self.x, stride: input },
-            right: Right::Panels(bf16::panels_from(panels, columns.start, input)),
+            right: Right::Panels(bf16::panels_from(panels, self.weight.precision, first)),
             scale: self.scale,
             update,
         };
@@ -251,7 +331,7 @@ impl LinearMap<'_> {
         update: Update,
     ) {
         let input = self.shape.input;
-        let block = input.div_ceil(input.div_ceil(INNER_BLOCK));
+        let block = inner_block(input);
         for start in (0..input).step_by(block) {
             let product = Product {
                 size: [left.1, right.1, block.min(input - start)],
@@ -277,7 +357,7 @@ impl LinearMap<'_> {
             padded.host_mut()[tokens * output..].fill(0.0);
         }
         let shape = LinearShape { tokens: rows, ..self.shape };
-        LinearMap { x: x.host(), shape, ..self }.turned(cpu, padded.host_mut(), update);
+        DenseMap { x: x.host(), shape, ..self }.turned(cpu, padded.host_mut(), update);
         out[..tokens * output].copy_from_slice(&padded.host()[..tokens * output]);
     }
 

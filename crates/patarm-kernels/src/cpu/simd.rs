@@ -6,6 +6,7 @@
 //! and adds them up in the same tree, so only the fused multiply-add separates
 //! the portable copy from the others.
 
+pub(crate) mod dots;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
@@ -26,6 +27,8 @@ pub(crate) enum Half {
 pub(crate) trait Simd: Copy + Send + Sync {
     /// Sixteen lanes in registers.
     type V: Copy;
+    /// Whether a dozen of them fit beside each other.
+    const MANY_REGISTERS: bool = false;
 
     fn splat(self, value: f32) -> Self::V;
     fn load(self, from: &Lanes) -> Self::V;

@@ -11,6 +11,7 @@ use super::simd::{Kernel, LANES, Simd};
 use crate::backend::{
     ChosenTokens, LinearShape, StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
+use crate::buffer::Buffer;
 
 /// Rows whose logits exist at one time.
 const ROWS: usize = 256;
@@ -131,25 +132,47 @@ impl<'a> Operands<'a> {
 
     /// Logits (not tempered) of some rows and columns, row by row.
     fn logits(&self, cpu: &Cpu, rows: &Range<usize>, columns: &Range<usize>, out: &mut [f32]) {
-        let dim = self.shape.dim;
+        let StatisticsShape { dim, vocab, .. } = self.shape;
         let map = LinearMap {
             x: self.hidden_rows(rows),
-            weight: Weight { values: self.weight_rows(columns), panels: None },
-            shape: LinearShape { tokens: rows.len(), input: dim, output: columns.len() },
+            weight: self.weight,
+            shape: LinearShape { tokens: rows.len(), input: dim, output: vocab },
             scale: 1.0,
         };
-        match self.weight.panels {
-            Some(panels) => map.columns(cpu, (panels, columns.clone()), out, Update::Set),
-            None => map.compute(cpu, out, Update::Set),
-        }
+        map.columns(cpu, columns.clone(), out, Update::Set);
     }
 
     fn hidden_rows(&self, rows: &Range<usize>) -> &'a [f32] {
         &self.hidden[rows.start * self.shape.dim..rows.end * self.shape.dim]
     }
 
-    fn weight_rows(&self, columns: &Range<usize>) -> &'a [f32] {
-        &self.weight.values[columns.start * self.shape.dim..columns.end * self.shape.dim]
+    /// Values of some rows of the weight; those of a quantised one are made in `scratch`.
+    fn weight_rows<'b>(
+        &self,
+        cpu: &Cpu,
+        columns: &Range<usize>,
+        scratch: &'b mut Buffer,
+    ) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let (dim, values) = (self.shape.dim, columns.len() * self.shape.dim);
+        match self.weight {
+            Weight::Dense(weight) => &weight.values[columns.start * dim..][..values],
+            Weight::Quantised(packed) => {
+                let scratch = &mut scratch.host_mut()[..values];
+                packed.dequantise(cpu, columns.clone(), scratch);
+                scratch
+            }
+        }
+    }
+
+    /// Elements of the scratch that [`Operands::weight_rows`] needs.
+    fn scratch_len(&self) -> usize {
+        match self.weight {
+            Weight::Quantised(_) => (TILE + NARROW).min(self.shape.vocab) * self.shape.dim,
+            Weight::Dense(_) => 0,
+        }
     }
 
     /// `(index into the chosen ids, offset into the tile's logits)` for every chosen
@@ -224,7 +247,10 @@ pub(crate) fn backward(
 ) {
     let dim = operands.shape.dim;
     let precision = operands.weight.precision();
+    let quantised = matches!(operands.weight, Weight::Quantised(_));
+    assert!(!quantised || d_weight.is_none(), "a quantised weight has no gradient");
     let mut logits = cpu.memory.take(operands.buffer_len());
+    let mut scratch = cpu.memory.take(operands.scratch_len());
     for rows in operands.chunks() {
         for columns in tiles(operands.shape.vocab) {
             let width = columns.len();
@@ -239,7 +265,7 @@ pub(crate) fn backward(
             let into_hidden = Product {
                 size: [rows.len(), dim, width],
                 left: d_logits,
-                right: Matrix::rows(operands.weight_rows(&columns), dim),
+                right: Matrix::rows(operands.weight_rows(cpu, &columns, &mut scratch), dim),
                 scale: 1.0,
                 update: if columns.start == 0 { Update::Set } else { Update::Add },
             };

@@ -4,6 +4,7 @@
 mod attention;
 mod bf16;
 mod linear;
+mod quantised;
 mod simple;
 mod statistics;
 

@@ -11,7 +11,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Mutex;
 
-use patarm_text::Item;
+use patarm_text::{Item, Solution};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,7 +20,7 @@ use crate::error::{self, Error};
 use crate::judgement::Judgement;
 use crate::model::{
     CompareRequest, ItemFault, JudgeRequest, PairwiseJudge, PairwiseVerdict, PairwiseVote,
-    PointwiseJudge, Reward, RewardModel,
+    PointwiseJudge, Reward, RewardModel, StepScores,
 };
 use crate::observer::Observer;
 
@@ -35,6 +35,9 @@ pub enum Answer {
     /// A reward.
     Reward(Reward),
 }
+
+/// The kind of questions about one response.
+const POINTWISE: &str = "pointwise";
 
 /// Into the common form of answers, and back.
 type Forms<A> = (fn(A) -> Answer, fn(Answer) -> Option<A>);
@@ -72,13 +75,23 @@ impl<'a> AnswerCache<'a> {
     /// # Errors
     /// When the file cannot be opened, read or repaired, or another run holds it.
     pub fn open(path: &Path, fingerprint: &str, observer: &'a dyn Observer) -> error::Result<Self> {
-        Ok(Self {
+        Ok(Self::new(fingerprint, DiskCache::open(path)?, observer))
+    }
+
+    fn new(fingerprint: &str, known: DiskCache<Answer>, observer: &'a dyn Observer) -> Self {
+        Self {
             fingerprint: fingerprint.to_owned(),
-            known: Mutex::new(DiskCache::open(path)?),
+            known: Mutex::new(known),
             observer,
             write_error: Mutex::new(None),
             counts: Mutex::default(),
-        })
+        }
+    }
+
+    /// An empty one on a device that refuses every write, where there is one.
+    #[cfg(test)]
+    pub(crate) fn on_full_device(observer: &'a dyn Observer) -> Option<Self> {
+        DiskCache::on_full_device().map(|known| Self::new("full", known, observer))
     }
 
     /// How often it knew so far.
@@ -90,6 +103,25 @@ impl<'a> AnswerCache<'a> {
     /// The first failure to write since the last call.
     pub fn take_write_error(&self) -> Option<Error> {
         lock(&self.write_error).take()
+    }
+
+    /// The judgements of a response, where they are known.
+    pub fn judgements(&self, request: &JudgeRequest, votes: usize) -> Option<Vec<Judgement>> {
+        let known = lock(&self.known).get(&self.key(POINTWISE, request, votes)).cloned();
+        let known = known.and_then(judgements_of);
+        let mut counts = lock(&self.counts);
+        match known {
+            Some(_) => counts.num_known += 1,
+            None => counts.num_asked += 1,
+        }
+        known
+    }
+
+    /// Keeps the judgements of a response. A failure to write is told by
+    /// [`AnswerCache::take_write_error`]; they are known in memory all the same.
+    pub fn keep_judgements(&self, request: &JudgeRequest, votes: usize, judgements: &[Judgement]) {
+        let answer = Answer::Judgements(judgements.to_vec());
+        self.insert(self.key(POINTWISE, request, votes), &answer);
     }
 
     /// The key of a question.
@@ -146,10 +178,21 @@ impl<'a> AnswerCache<'a> {
         answer: Answer,
         unwrap: fn(Answer) -> Option<A>,
     ) -> Result<A, ItemFault> {
-        if let Err(error) = lock(&self.known).insert(key, &answer) {
+        self.insert(key, &answer);
+        unwrap(answer).ok_or_else(|| ItemFault::Engine("an answer of another kind".into()))
+    }
+
+    fn insert(&self, key: CacheKey, answer: &Answer) {
+        if let Err(error) = lock(&self.known).insert(key, answer) {
             lock(&self.write_error).get_or_insert(error);
         }
-        unwrap(answer).ok_or_else(|| ItemFault::Engine("an answer of another kind".into()))
+    }
+}
+
+fn judgements_of(answer: Answer) -> Option<Vec<Judgement>> {
+    match answer {
+        Answer::Judgements(judgements) => Some(judgements),
+        _ => None,
     }
 }
 
@@ -173,13 +216,9 @@ impl<T: PointwiseJudge + ?Sized> PointwiseJudge for Remembering<'_, T> {
         requests: &[JudgeRequest],
         votes: usize,
     ) -> Vec<Result<Vec<Judgement>, ItemFault>> {
-        let unwrap = |answer| match answer {
-            Answer::Judgements(judgements) => Some(judgements),
-            _ => None,
-        };
-        let forms: Forms<_> = (Answer::Judgements, unwrap);
+        let forms: Forms<_> = (Answer::Judgements, judgements_of);
         let ask = |asked: &[JudgeRequest]| self.inner.judge(asked, votes);
-        self.cache.answer(("pointwise", votes), requests, forms, ask)
+        self.cache.answer((POINTWISE, votes), requests, forms, ask)
     }
 
     fn name(&self) -> String {
@@ -224,6 +263,11 @@ impl<T: RewardModel + ?Sized> RewardModel for Remembering<'_, T> {
         };
         let forms: Forms<_> = (Answer::Reward, unwrap);
         self.cache.answer(("reward", 1), items, forms, |asked| self.inner.score(asked))
+    }
+
+    /// Not remembered: what is known of a solution's steps is one forward away.
+    fn score_steps(&self, solutions: &[Solution]) -> Option<Vec<StepScores>> {
+        self.inner.score_steps(solutions)
     }
 
     fn name(&self) -> String {

@@ -1,31 +1,20 @@
 //! An ordinal reward model on a decoder.
 
+use patarm_models::kernels::Buffer;
 use patarm_models::{Decoder, Target, TargetRows};
 use patarm_text::Item;
 
 use super::{NUM_RATINGS, OrdinalText, Ratings, log_softmax, moments};
 use crate::model::{ItemFault, Reward, RewardModel};
-use crate::observer::Observer;
-use crate::scalar::{Batching, last_rows, score_in_batches};
+use crate::scalar::{Scoring, last_rows, score_in_batches};
 
 /// A decoder asked for a digit.
+#[derive(Debug)]
 pub struct OrdinalRewardModel<'a> {
-    /// The decoder, output matrix included.
-    pub decoder: &'a Decoder,
+    /// Decoder, output matrix included, and batches.
+    pub scoring: Scoring<'a>,
     /// Its texts.
     pub text: &'a OrdinalText,
-    /// Tokens of one forward; items are never split.
-    pub batch_tokens: usize,
-    /// Who watches.
-    pub observer: &'a dyn Observer,
-    /// Name for reports.
-    pub name: String,
-}
-
-impl std::fmt::Debug for OrdinalRewardModel<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OrdinalRewardModel").field("name", &self.name).finish_non_exhaustive()
-    }
 }
 
 /// Targets that read the digits at each row.
@@ -50,25 +39,28 @@ pub fn ratings(logprobs: &[f32]) -> Ratings {
 
 impl RewardModel for OrdinalRewardModel<'_> {
     fn score(&self, items: &[Item]) -> Vec<Result<Reward, ItemFault>> {
-        let batching = Batching {
-            limit: self.decoder.shape.max_positions,
-            tokens: self.batch_tokens,
-            observer: self.observer,
-        };
         let encode = |item: &Item| self.text.encode(item);
-        score_in_batches(items, &encode, batching, &|batch| {
+        let decoder = self.scoring.decoder;
+        score_in_batches(items, &encode, &self.scoring, &|batch| {
             let (forest, rows) = last_rows(batch.iter().map(|(_, item)| *item));
-            let (hidden, _) = self.decoder.infer(&forest, &[])?;
-            let targets = digit_targets(&rows, self.text.digits());
-            let statistics = self.decoder.target_statistics(&hidden, &targets, 1.0);
-            let each = (0..rows.len()).map(|n| ratings(statistics.logprobs_of(n)));
-            Ok(each.map(|ratings| reward(&ratings)).collect())
+            let (hidden, _) = decoder.infer(&forest, &[])?;
+            Ok(rewards(decoder, &hidden, (&rows, self.text.digits())))
         })
     }
 
     fn name(&self) -> String {
-        self.name.clone()
+        self.scoring.name.clone()
     }
+}
+
+/// The rewards read at the given rows of `hidden`.
+pub(crate) fn rewards(
+    decoder: &Decoder,
+    hidden: &Buffer,
+    (rows, digits): (&[usize], &[u32; NUM_RATINGS]),
+) -> Vec<Reward> {
+    let statistics = decoder.target_statistics(hidden, &digit_targets(rows, digits), 1.0);
+    (0..rows.len()).map(|n| reward(&ratings(statistics.logprobs_of(n)))).collect()
 }
 
 fn reward(ratings: &Ratings) -> Reward {

@@ -23,6 +23,31 @@ fn exact() -> MarginalConfig {
     MarginalConfig { eps: 0.0, ..MarginalConfig::default() }
 }
 
+/// Both sides at 7: ū = ½, so that a score s earns −½ k (s − 5) / 4 more, on both sides.
+#[test]
+fn a_pair_at_one_end_is_drawn_to_the_middle() {
+    let (chosen, rejected) = ([read(&[(8, 1.0)])], [read(&[(6, 1.0)])]);
+    let rewards = |center_coefficient| {
+        let config = MarginalConfig { center_coefficient, ..exact() };
+        let outcome = par_marginal(&GRID, &chosen, &rejected, &config).unwrap();
+        [outcome.chosen.score_rewards, outcome.rejected.score_rewards]
+    };
+    let (plain, centred) = (rewards(0.0), rewards(0.8));
+    for (plain, centred) in plain.iter().zip(&centred) {
+        for (n, score) in GRID.iter().enumerate() {
+            close(centred[n] - plain[n], -0.5 * 0.8 * (score - 5.0) / 4.0);
+        }
+    }
+    // In the middle there is nothing to draw, and a scale of one score has no middle.
+    let (chosen, rejected) = ([read(&[(9, 1.0)])], [read(&[(1, 1.0)])]);
+    let config = MarginalConfig { center_coefficient: 0.8, ..exact() };
+    let outcome = par_marginal(&GRID, &chosen, &rejected, &config).unwrap();
+    assert_eq!(outcome.chosen.score_rewards[8], 1.4);
+    let alone = [MarginalRollout::Read { probabilities: vec![1.0], fault: None }];
+    let outcome = par_marginal(&[3.0], &alone, &alone, &config).unwrap();
+    assert_eq!(outcome.chosen.score_rewards, [0.0]);
+}
+
 /// Chosen: (8: ½, 4: ½) and 6 with certainty; rejected: 5 with certainty and
 /// (3: ¼, 7: ½, ⊥: ¼). Then e = 6, 6 | 5, 17/3; s̄ = 6 | 16/3.
 /// R chosen: f(8 − 16/3) = 1.4, f(4 − 16/3) = 0, f(6 − 16/3) = 1.2.

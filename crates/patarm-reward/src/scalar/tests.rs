@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use patarm_models::files::{ModelConfig, RewardConfig, RewardFamily};
 use patarm_models::kernels::Cpu;
-use patarm_models::{Decoder, DecoderShape, HeadInit, LinearHead};
+use patarm_models::{Decoder, DecoderShape, HeadInit, LinearHead, ScalarHead};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Conversation, Item};
 
-use super::{ScalarRewardModel, ScalarText, batches, encode_all};
+use super::{ScalarRewardModel, ScalarText, Scoring, batches, encode_all};
 use crate::model::{ItemFault, RewardModel};
 use crate::observer::Silent;
 
@@ -22,14 +22,14 @@ fn text() -> ScalarText {
     ScalarText::new(Arc::new(tokenizer)).expect("text")
 }
 
-fn model(text: &ScalarText) -> (Decoder, LinearHead) {
+fn model(text: &ScalarText) -> (Decoder, ScalarHead) {
     let config = ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
     let mut shape = DecoderShape::from_config(&config);
     shape.vocab = text.tokenizer().vocab_size().max(370);
     shape.max_positions = 96;
     let mut decoder = Decoder::random(Arc::new(Cpu::new(1)), shape, 3);
     let head = LinearHead::attach(&mut decoder, "score", 1, (HeadInit::Normal { std: 1.0 }, 3));
-    (decoder, head)
+    (decoder, ScalarHead::LastToken(head))
 }
 
 fn item(prompt: &str, response: &str) -> Item {
@@ -46,13 +46,10 @@ fn scores_do_not_depend_on_the_batch_and_bad_items_fail_alone() {
         ..RewardConfig::new(RewardFamily::Scalar {})
     };
     let of = |batch_tokens: usize| ScalarRewardModel {
-        decoder: &decoder,
-        head,
+        scoring: Scoring { batch_tokens, ..Scoring::new(&decoder, &Silent, "tiny") },
+        head: head.clone(),
         text: &text,
         config: &config,
-        batch_tokens,
-        observer: &Silent,
-        name: "tiny".into(),
     };
     let long = "word ".repeat(200);
     let items = [

@@ -1,11 +1,11 @@
 //! Any reward model, asked for whole batches.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::generative::split_last_turn;
 use super::{
-    Answer, Ask, Counters, Event, Family, ModelCard, Prepared, ServedEngine, ServedModel,
-    ServedText, WorkId,
+    Answer, Ask, Counters, Event, Family, JudgeAsk, ModelCard, Prepared, Sequence, ServedEngine,
+    ServedModel, ServedText, Step, StepEngine, Waiting,
 };
 use crate::model::{ItemFault, RewardModel};
 
@@ -39,9 +39,8 @@ impl<M: RewardModel + Send> ServedModel for BatchModel<M> {
     }
 
     fn engine(&self) -> Box<dyn ServedEngine + '_> {
-        let (waiting, counters) = (VecDeque::new(), Counters::default());
         let family = self.text.card.family;
-        Box::new(BatchEngine { model: &self.model, family, waiting, counters })
+        Box::new(StepEngine::new(BatchStep { model: &self.model, family }))
     }
 }
 
@@ -55,6 +54,12 @@ impl ServedText for BatchText {
     }
 
     fn prepare(&self, ask: Ask) -> Result<Prepared, ItemFault> {
+        let ask = match ask {
+            Ask::Sequence(Sequence::Conversation { conversation, .. }) => {
+                Ask::Judge(JudgeAsk::new(split_last_turn(conversation)?, None, 1))
+            }
+            other => other,
+        };
         let Ask::Judge(judge) = &ask else {
             let message = "this model scores a response to a prompt and does nothing else";
             return Err(ItemFault::Unsupported(message.into()));
@@ -69,29 +74,22 @@ impl ServedText for BatchText {
     }
 }
 
-/// Scores everything submitted in one call a step.
-pub struct BatchEngine<'a> {
+/// Scores everything submitted in one call.
+struct BatchStep<'a> {
     model: &'a dyn RewardModel,
     family: Family,
-    waiting: VecDeque<(WorkId, Prepared)>,
-    counters: Counters,
 }
 
-impl std::fmt::Debug for BatchEngine<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BatchEngine").field("waiting", &self.waiting.len()).finish_non_exhaustive()
-    }
-}
-
-impl ServedEngine for BatchEngine<'_> {
-    fn submit(&mut self, id: WorkId, work: Prepared) {
-        self.waiting.push_back((id, work));
-    }
-
-    fn step(&mut self, report: &mut dyn FnMut(Event)) {
+impl Step for BatchStep<'_> {
+    fn step(
+        &mut self,
+        waiting: &mut Waiting,
+        counters: &mut Counters,
+        report: &mut dyn FnMut(Event),
+    ) {
         let (mut ids, mut items) = (Vec::new(), Vec::new());
-        for (id, work) in self.waiting.drain(..) {
-            self.counters.prompt_tokens += work.num_prompt_tokens as u64;
+        for (id, work) in waiting.take() {
+            counters.prompt_tokens += work.num_prompt_tokens as u64;
             if let Ask::Judge(judge) = work.ask {
                 ids.push(id);
                 items.push(judge.request.item);
@@ -101,22 +99,10 @@ impl ServedEngine for BatchEngine<'_> {
         for id in ids {
             let lost = || Err(ItemFault::Engine("no result for this item".into()));
             let result = results.next().unwrap_or_else(lost).map(|reward| match self.family {
-                Family::Scalar => Answer::Score(reward.value),
                 Family::Generative => Answer::Judgements(reward.judgements),
+                _ => Answer::Reward(Box::new(reward)),
             });
             report(Event::Done { id, result });
         }
-    }
-
-    fn cancel(&mut self, id: WorkId) {
-        self.waiting.retain(|(other, _)| *other != id);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    fn counters(&self) -> Counters {
-        self.counters
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use patarm_models::kernels::SamplingOptions;
 use patarm_models::{
-    Decoder, Engine, EngineLimits, Generation, GenerationRequest, RequestId, StopReason,
+    Decoder, Engine, EngineLimits, Forest, Generation, GenerationRequest, RequestId, StopReason,
 };
 use patarm_text::Preference;
 use patarm_text::tokenizer::{ControlTokens, DecodeStream, Tokenizer};
@@ -23,6 +23,8 @@ use crate::observer::Silent;
 /// Generations of one piece of work, in the order they were submitted.
 struct Work {
     ask: Ask,
+    /// The tokens before a chat answer whose alternatives are wanted; else empty.
+    prompt: Vec<u32>,
     requests: Vec<RequestId>,
     /// Streams of random draws, one a generation.
     sequences: Vec<u64>,
@@ -181,7 +183,12 @@ impl<'a> GenerativeEngine<'a> {
             Delivery::Whole => Vec::new(),
         };
         let (open, done) = (submitted.len(), submitted.iter().map(|_| None).collect());
-        let work = Work { ask: work.ask, requests: submitted, sequences, done, open, streams };
+        let prompt = match &work.ask {
+            Ask::Chat(chat) if chat.top_logprobs > 0 => work.prompts.concat().concat(),
+            _ => Vec::new(),
+        };
+        let work =
+            Work { ask: work.ask, prompt, requests: submitted, sequences, done, open, streams };
         self.works.insert(id, work);
         Ok(())
     }
@@ -242,8 +249,11 @@ impl<'a> GenerativeEngine<'a> {
         let generations: Vec<&Generation> = work.done.iter().flatten().collect();
         match &work.ask {
             Ask::Compare(_) => self.verdict(&generations),
-            Ask::Chat(_) => match generations.first() {
-                Some(generation) => Ok(Answer::Chat(self.chat_answer(generation))),
+            Ask::Chat(chat) => match generations.first() {
+                Some(generation) => {
+                    let alternatives = self.alternatives(&work.prompt, generation, chat)?;
+                    Ok(Answer::Chat(self.chat_answer(generation, alternatives)))
+                }
                 None => Err(ItemFault::Engine("nothing was generated".into())),
             },
             Ask::Judge(_) | Ask::Sequence(_) => {
@@ -270,12 +280,44 @@ impl<'a> GenerativeEngine<'a> {
         both_orders(in_order, swapped.collect()).map(Answer::Verdict)
     }
 
-    fn chat_answer(&self, generation: &Generation) -> ChatAnswer {
+    /// The most probable tokens at the place of each that was written. Prompt and answer
+    /// are read once more: generation keeps no distributions.
+    fn alternatives(
+        &self,
+        prompt: &[u32],
+        generation: &Generation,
+        chat: &ChatAsk,
+    ) -> Result<Vec<Vec<(u32, f32)>>, ItemFault> {
+        let [before @ .., _] = generation.tokens.as_slice() else { return Ok(Vec::new()) };
+        if chat.top_logprobs == 0 {
+            return Ok(Vec::new());
+        }
+        let decoder = self.judge.decoder;
+        let mut forest = Forest::new();
+        forest.add(None, &[prompt, before].concat());
+        let (hidden, _) =
+            decoder.infer(&forest, &[]).map_err(|error| embedded::fault_of(&error))?;
+        let rows: Vec<usize> = (prompt.len() - 1..forest.num_tokens()).collect();
+        // As for drawn tokens: those of greedy answers are told untempered.
+        let temperature = if chat.temperature > 0.0 { chat.temperature as f32 } else { 1.0 };
+        Ok(decoder.most_probable(&hidden, &rows, chat.top_logprobs, temperature))
+    }
+
+    fn chat_answer(
+        &self,
+        generation: &Generation,
+        alternatives: Vec<Vec<(u32, f32)>>,
+    ) -> ChatAnswer {
         let tokenizer = self.text.judge.tokenizer();
+        let known = |(id, logprob): (u32, f32)| {
+            (tokenizer.token_bytes(id).unwrap_or_default(), f64::from(logprob))
+        };
         let each = generation.tokens.iter().zip(&generation.logprobs);
+        let mut alternatives = alternatives.into_iter();
         let tokens = each.map(|(&id, &logprob)| ChatToken {
             bytes: tokenizer.token_bytes(id).unwrap_or_default(),
             logprob: f64::from(logprob),
+            alternatives: alternatives.next().into_iter().flatten().map(known).collect(),
         });
         ChatAnswer {
             text: tokenizer.decode(&generation.tokens, ControlTokens::Skip),

@@ -73,6 +73,10 @@ impl ServedText for RemoteText {
                                that end with the response";
                 return Err(ItemFault::Unsupported(message.into()));
             }
+            Ask::Chat(chat) if chat.top_logprobs > 0 => {
+                let message = "top_logprobs: only embedded judges tell alternatives";
+                return Err(ItemFault::Unsupported(message.into()));
+            }
             other => other,
         };
         let bytes = match &ask {
@@ -162,7 +166,7 @@ fn report_texts(id: WorkId, answer: &Answer, report: &mut dyn FnMut(Event)) {
             }
         }
         Answer::Chat(chat) => report(Event::Text { id, vote: 0, text: chat.text.clone() }),
-        Answer::Score(_) | Answer::Verdict(_) => {}
+        Answer::Reward(_) | Answer::Verdict(_) => {}
     }
 }
 
@@ -170,7 +174,7 @@ fn generated_tokens(answer: &Answer) -> u64 {
     let tokens = match answer {
         Answer::Judgements(judgements) => judgements.iter().map(|j| j.num_tokens).sum(),
         Answer::Chat(chat) => chat.num_tokens,
-        Answer::Score(_) | Answer::Verdict(_) => 0,
+        Answer::Reward(_) | Answer::Verdict(_) => 0,
     };
     tokens as u64
 }
@@ -206,7 +210,13 @@ fn complete(completer: &impl Completer, chat: &ChatAsk) -> Result<Answer, ItemFa
             let logprobs = completion.logprobs.unwrap_or_default();
             let tokens = logprobs.into_iter();
             Ok(Answer::Chat(ChatAnswer {
-                tokens: tokens.map(|logprob| ChatToken { bytes: Vec::new(), logprob }).collect(),
+                tokens: tokens
+                    .map(|logprob| ChatToken {
+                        bytes: Vec::new(),
+                        logprob,
+                        alternatives: Vec::new(),
+                    })
+                    .collect(),
                 text: completion.text,
                 num_tokens: completion.num_tokens,
                 truncated: completion.truncated,

@@ -8,19 +8,23 @@ use std::time::{Duration, Instant};
 
 use patarm_models::files::{ModelConfig, RewardConfig, RewardFamily};
 use patarm_models::kernels::Cpu;
-use patarm_models::{Decoder, DecoderShape, EngineLimits, HeadInit, LinearHead};
+use patarm_models::reward_checkpoint::fresh_scalar_head;
+use patarm_models::{Decoder, DecoderShape, EngineLimits, HeadInit, LinearHead, ScalarHead};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Conversation, Item};
 
 use super::*;
+use crate::cache::judged::AnswerCache;
 use crate::completer::{
     Completer, Completion, CompletionError, CompletionRequest, CompletionResult,
 };
 use crate::embedded::{JudgeSettings, JudgeText, ReadOut, Terminator};
 use crate::judge::{CompleterJudge, CompleterJudgeConfig};
 use crate::model::CompareRequest;
-use crate::scalar::{ScalarRewardModel, ScalarText};
+use crate::ordinal::{OrdinalRewardModel, OrdinalText};
+use crate::scalar::{ScalarRewardModel, ScalarText, Scoring};
 use crate::template::{JudgeTemplate, RubricMode};
+use crate::token_values::{TokenHead, TokenRewardModel};
 
 fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
@@ -62,6 +66,7 @@ fn chat(prompt: &str, choice: u64, delivery: Delivery) -> Ask {
         stop: Vec::new(),
         seed: 11,
         choice,
+        top_logprobs: 0,
         delivery,
     })
 }
@@ -328,7 +333,7 @@ fn any_reward_model_is_asked_for_whole_batches() {
     let expected = [Some(1.0), None, Some(3.0)];
     for (result, expected) in outcome.results.values().zip(expected) {
         match expected {
-            Some(score) => assert_eq!(result, &Ok(Answer::Score(score))),
+            Some(score) => assert_eq!(result, &Ok(Answer::Reward(Box::new(Reward::of(score))))),
             None => assert!(result.is_err()),
         }
     }
@@ -336,47 +341,73 @@ fn any_reward_model_is_asked_for_whole_batches() {
     assert!(text.prepare(Ask::Judge(JudgeAsk::new(item("q", &"x".repeat(500)), None, 1))).is_err());
 }
 
-fn scalar_parts() -> (Decoder, LinearHead, ScalarText, RewardConfig) {
+/// A tiny decoder over the test vocabulary, and the tokenizer.
+fn decoder() -> (Decoder, Arc<Tokenizer>) {
     let tokenizer = Tokenizer::from_file(&testdata("text/tokenizer.json")).expect("tokenizer");
     let config = ModelConfig::read(&testdata("models/tiny-llama/config.json")).expect("config");
     let mut shape = DecoderShape::from_config(&config);
     shape.vocab = tokenizer.vocab_size();
     shape.max_positions = 200;
-    let mut decoder = Decoder::random(Arc::new(Cpu::new(1)), shape, 3);
-    let head = LinearHead::attach(&mut decoder, "score", 1, (HeadInit::Normal { std: 1.0 }, 3));
-    let text = ScalarText::new(Arc::new(tokenizer)).expect("text");
-    (decoder, head, text, RewardConfig::new(RewardFamily::Scalar {}))
+    (Decoder::random(Arc::new(Cpu::new(1)), shape, 3), Arc::new(tokenizer))
 }
 
-#[test]
-fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
-    let (decoder, head, text, config) = scalar_parts();
+fn scalar_parts(family: RewardFamily) -> (Decoder, ScalarHead, ScalarText, RewardConfig) {
+    let (mut decoder, tokenizer) = decoder();
+    let config = RewardConfig::new(family);
+    let place = (HeadInit::Normal { std: 1.0 }, 3);
+    let head = fresh_scalar_head(&mut decoder, &config, place).expect("fits");
+    let text = ScalarText::new(tokenizer).expect("text");
+    (decoder, head, text, config)
+}
+
+fn scalar_model() -> NumberModel {
+    scalar_model_of(RewardFamily::Scalar {})
+}
+
+fn scalar_model_of(family: RewardFamily) -> NumberModel {
+    let (decoder, head, text, config) = scalar_parts(family);
+    NumberModel::new("tiny", decoder, Reading::Scalar(text, head), &config, None)
+}
+
+fn token_parts() -> (Decoder, LinearHead, ScalarText, RewardConfig) {
+    let (mut decoder, tokenizer) = decoder();
+    let head = LinearHead::attach(&mut decoder, "score", 1, (HeadInit::Normal { std: 1.0 }, 3));
+    let text = ScalarText::new(tokenizer).expect("text");
+    (decoder, head, text, RewardConfig::new(RewardFamily::Token {}))
+}
+
+fn token_model() -> NumberModel {
+    let (decoder, head, text, config) = token_parts();
+    NumberModel::new("tiny", decoder, Reading::Token(text, head), &config, None)
+}
+
+/// One item a forward.
+fn alone(decoder: &Decoder) -> Scoring<'_> {
+    Scoring { batch_tokens: 1, ..Scoring::new(decoder, &crate::observer::Silent, "offline") }
+}
+
+fn ordinal_model() -> NumberModel {
+    let (decoder, tokenizer) = decoder();
+    let reading = Reading::Ordinal(OrdinalText::new(tokenizer).expect("text"));
+    let config = RewardConfig::new(RewardFamily::Ordinal {});
+    NumberModel::new("tiny", decoder, reading, &config, None)
+}
+
+/// Items of one prompt, of its beginning, and of others.
+fn scored_items() -> Vec<Item> {
     let prompt = "why is that so and not otherwise, if one may ask";
-    let items: Vec<Item> = (0..9)
-        .map(|n| match n % 3 {
-            0 => item(prompt, &format!("because of reason number {n}")),
-            1 => item(prompt, "because"),
-            _ => item(&format!("{prompt} {n}"), &"word ".repeat(n + 1)),
-        })
-        .collect();
-    let offline = ScalarRewardModel {
-        decoder: &decoder,
-        head,
-        text: &text,
-        config: &config,
-        batch_tokens: 1,
-        observer: &crate::observer::Silent,
-        name: "offline".into(),
+    let one = |n: usize| match n % 3 {
+        0 => item(prompt, &format!("because of reason number {n}")),
+        1 => item(prompt, "because"),
+        _ => item(&format!("{prompt} {n}"), &"word ".repeat(n + 1)),
     };
-    let expected: Vec<f64> = crate::model::RewardModel::score(&offline, &items)
-        .into_iter()
-        .map(|reward| reward.expect("scores").value)
-        .collect();
-    let mut computed = Vec::new();
-    for batch_tokens in [1, 60, 100_000] {
-        let (decoder, head, text, config) = scalar_parts();
-        let model = ScalarModel::new("tiny", (decoder, head), text, &config, None)
-            .with_batch_tokens(batch_tokens);
+    (0..9).map(one).collect()
+}
+
+/// Rewards behind the seam in batches of several sizes; tokens computed in each.
+fn served(model: &dyn Fn() -> NumberModel, items: &[Item]) -> Vec<(Vec<Reward>, u64)> {
+    let each = [1, 60, 100_000].into_iter().map(|batch_tokens| {
+        let model = model().with_batch_tokens(batch_tokens);
         let text = model.text();
         let mut engine = model.engine();
         let mut outcome = Outcome::default();
@@ -386,22 +417,109 @@ fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
         }
         engine.cancel(WorkId(50));
         run(engine.as_mut(), &mut outcome);
-        for (result, expected) in outcome.results.values().zip(&expected) {
-            let Ok(Answer::Score(score)) = result else { panic!("{result:?}") };
-            assert_eq!(score.to_bits(), expected.to_bits());
+        let rewards = outcome.results.into_values().map(|result| match result {
+            Ok(Answer::Reward(reward)) => *reward,
+            other => panic!("{other:?}"),
+        });
+        (rewards.collect(), engine.counters().prompt_tokens)
+    });
+    each.collect()
+}
+
+fn offline(model: &dyn crate::model::RewardModel, items: &[Item]) -> Vec<Reward> {
+    model.score(items).into_iter().map(|reward| reward.expect("scores")).collect()
+}
+
+#[test]
+fn scalar_scores_equal_the_offline_ones_to_the_bit_in_any_batch() {
+    for family in [RewardFamily::Scalar {}, RewardFamily::Hpqa { layers: vec![1, 2], heads: 4 }] {
+        let (decoder, head, text, config) = scalar_parts(family.clone());
+        let scoring = alone(&decoder);
+        let model = ScalarRewardModel { scoring, head, text: &text, config: &config };
+        let items = scored_items();
+        let served = served(&|| scalar_model_of(family.clone()), &items);
+        for (rewards, _) in &served {
+            assert_eq!(rewards, &offline(&model, &items));
         }
-        computed.push(engine.counters().prompt_tokens);
+        // In one batch the prompt is read once.
+        assert!(served[2].1 * 2 < served[0].1, "{} {}", served[2].1, served[0].1);
     }
-    // In one batch the prompt is read once.
-    assert!(computed[2] * 2 < computed[0], "{computed:?}");
+}
+
+#[test]
+fn token_values_equal_the_offline_ones_to_the_bit_in_any_batch() {
+    let (decoder, head, text, config) = token_parts();
+    let (scoring, head) = (alone(&decoder), TokenHead(head));
+    let model = TokenRewardModel { scoring, head, text: &text, config: &config };
+    let items = scored_items();
+    let expected = offline(&model, &items);
+    assert!(expected.iter().all(|reward| reward.token_values.len() > 1));
+    for (rewards, _) in served(&token_model, &items) {
+        assert_eq!(rewards, expected);
+    }
+}
+
+#[test]
+fn ratings_equal_the_offline_ones_to_the_bit_in_any_batch() {
+    let (decoder, tokenizer) = decoder();
+    let text = OrdinalText::new(tokenizer).expect("text");
+    let model = OrdinalRewardModel { scoring: alone(&decoder), text: &text };
+    let items = scored_items();
+    let expected = offline(&model, &items);
+    assert!(expected.iter().all(|reward| reward.distribution.len() == 9));
+    for (rewards, _) in served(&ordinal_model, &items) {
+        assert_eq!(rewards, expected);
+    }
+    let card = ordinal_model().text().card().clone();
+    assert_eq!((card.family, card.scale), (Family::Ordinal, Some((1.0, 9.0))));
+}
+
+#[test]
+fn models_that_need_the_response_apart_take_messages_and_say_so_otherwise() {
+    let conversation = {
+        let mut conversation = Conversation::from_user("why");
+        let response = patarm_text::Message::text(patarm_text::Role::Assistant, "because");
+        conversation.messages.push(response);
+        conversation
+    };
+    let ends_open = false;
+    let messages = Ask::Sequence(Sequence::Conversation { conversation, ends_open });
+    let apart = Ask::Judge(JudgeAsk::new(item("why", "because"), None, 1));
+    let plain = Sequence::Text { text: "why".into(), special_tokens: SpecialTokens::Omit };
+    for model in [token_model(), ordinal_model()] {
+        let text = model.text();
+        let prompts = |ask: &Ask| text.prepare(ask.clone()).expect("prepares").prompts().to_vec();
+        assert_eq!(prompts(&messages), prompts(&apart));
+        let refused = text.prepare(Ask::Sequence(plain.clone())).expect_err("refused");
+        assert!(refused.to_string().contains("prompt and response apart"), "{refused}");
+    }
+}
+
+#[test]
+fn who_shares_a_prompt_comes_along() {
+    let model = scalar_model().with_batch_tokens(120);
+    let text = model.text();
+    let mut engine = model.engine();
+    let prompts = ["first ".repeat(20), "second ".repeat(20), "third ".repeat(20)];
+    // Responses to three prompts take turns.
+    for id in 0..9u64 {
+        let ask = item(&prompts[id as usize % 3], &format!("response {id}"));
+        let ask = Ask::Judge(JudgeAsk::new(ask, None, 1));
+        engine.submit(WorkId(id), text.prepare(ask).expect("prepares"));
+    }
+    let mut done = Vec::new();
+    engine.step(&mut |event| match event {
+        Event::Done { id, .. } => done.push(id.0),
+        Event::Text { .. } => panic!("a scalar model writes nothing"),
+    });
+    assert_eq!(done[..3], [0, 3, 6], "{done:?}");
 }
 
 #[test]
 fn sequences_of_a_scalar_model() {
-    let (decoder, head, text, config) = scalar_parts();
-    let tokenizer = Arc::clone(text.tokenizer());
+    let (decoder, tokenizer) = decoder();
     let vocab = decoder.shape.vocab as u32;
-    let model = ScalarModel::new("tiny", (decoder, head), text, &config, None);
+    let model = scalar_model();
     let text = model.text();
     let score = |ask: Ask| {
         let mut engine = model.engine();
@@ -433,4 +551,84 @@ fn sequences_of_a_scalar_model() {
     }
     let long = Ask::Sequence(Sequence::Ids(vec![1; 201]));
     assert!(matches!(text.prepare(long), Err(ItemFault::Overlong { tokens: 201, limit: 200 })));
+}
+
+#[test]
+fn alternatives_are_those_the_token_was_drawn_from() {
+    let model = judge(EngineLimits::default(), 12);
+    let Ask::Chat(plain) = chat("hello", 0, Delivery::Whole) else { panic!("a chat") };
+    let answer = |top_logprobs| {
+        let (mut engine, mut outcome) = (model.engine(), Outcome::default());
+        let ask = Ask::Chat(ChatAsk { top_logprobs, ..plain.clone() });
+        engine.submit(WorkId(0), model.text().prepare(ask).expect("prepares"));
+        run(engine.as_mut(), &mut outcome);
+        match outcome.results.remove(&WorkId(0)) {
+            Some(Ok(Answer::Chat(answer))) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (without, few, all) = (answer(0), answer(3), answer(1 << 20));
+    assert_eq!((&without.text, without.num_tokens), (&all.text, all.num_tokens));
+    assert!(!all.tokens.is_empty());
+    for ((plain, few), all) in without.tokens.iter().zip(&few.tokens).zip(&all.tokens) {
+        assert!(plain.alternatives.is_empty());
+        assert_eq!(few.alternatives, all.alternatives[..3]);
+        assert!(all.alternatives.is_sorted_by(|a, b| a.1 >= b.1));
+        let total: f64 = all.alternatives.iter().map(|(_, logprob)| logprob.exp()).sum();
+        assert!((total - 1.0).abs() < 1e-4, "{total}");
+        // The token itself is among them, with its number to the last bit.
+        let own = |(bytes, logprob): &&(Vec<u8>, f64)| {
+            *bytes == all.bytes && logprob.to_bits() == all.logprob.to_bits()
+        };
+        assert!(all.alternatives.iter().any(|alternative| own(&alternative)), "{}", all.logprob);
+    }
+}
+
+/// A tiny judge with a memory; failures to write are counted.
+fn remembering(cache: AnswerCache<'static>, failures: &Arc<AtomicUsize>) -> CachedModel {
+    let failures = Arc::clone(failures);
+    let count = move |_: &crate::Error| {
+        failures.fetch_add(1, Ordering::Relaxed);
+    };
+    let inner = Box::new(judge(EngineLimits::default(), 12));
+    CachedModel::new(inner, Arc::new(cache), Box::new(count))
+}
+
+fn judge_twice(model: &CachedModel, delivery: Delivery) -> Vec<(Outcome, Counters)> {
+    let text = model.text();
+    let ask = JudgeAsk { delivery, ..JudgeAsk::new(item("why", "because"), None, 2) };
+    let each = (0..2).map(|_| {
+        let (mut engine, mut outcome) = (model.engine(), Outcome::default());
+        engine.submit(WorkId(0), text.prepare(Ask::Judge(ask.clone())).expect("prepares"));
+        run(engine.as_mut(), &mut outcome);
+        (outcome, engine.counters())
+    });
+    each.collect()
+}
+
+#[test]
+fn known_judgements_cost_nothing_in_this_run_and_the_next() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (path, failures) = (folder.path().join("answers.jsonl"), Arc::default());
+    let open = || AnswerCache::open(&path, "tiny", &crate::observer::Silent).expect("opens");
+    let first = judge_twice(&remembering(open(), &failures), Delivery::Streamed);
+    let second = judge_twice(&remembering(open(), &failures), Delivery::Streamed);
+    assert!(first[0].1.generated_tokens > 0);
+    for (outcome, counters) in first[1..].iter().chain(&second) {
+        assert_eq!(*counters, Counters::default());
+        assert_eq!((&outcome.results, &outcome.texts), (&first[0].0.results, &first[0].0.texts));
+    }
+    assert_eq!(failures.load(Ordering::Relaxed), 0);
+}
+
+/// Where there is a device that refuses every write.
+#[test]
+fn a_full_disk_costs_the_memory_and_no_answer() {
+    let failures = Arc::default();
+    let Some(cache) = AnswerCache::on_full_device(&crate::observer::Silent) else { return };
+    let model = remembering(cache, &failures);
+    let answers = judge_twice(&model, Delivery::Whole);
+    assert!(matches!(answers[0].0.results[&WorkId(0)], Ok(Answer::Judgements(_))));
+    assert_eq!(answers[0].0.results, answers[1].0.results);
+    assert_eq!(failures.load(Ordering::Relaxed), 1);
 }

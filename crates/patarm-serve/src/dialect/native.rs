@@ -14,7 +14,7 @@ pub use par::{
 };
 pub(crate) use prompt::role;
 pub use prompt::{Prompt, Turn};
-pub use score::{ItemRequest, ItemScore, ScoreReply, ScoreRequest};
+pub use score::{ItemRequest, ItemScore, ScoreReply, ScoreRequest, StepScore, TokenScore};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

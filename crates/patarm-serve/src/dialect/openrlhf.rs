@@ -5,7 +5,7 @@
 //! spreads a batch over several addresses sends empty lists to some of them.
 
 use axum::response::Response;
-use patarm_reward::serving::{Ask, Family, JudgeAsk, Sequence, SpecialTokens};
+use patarm_reward::serving::{Ask, JudgeAsk, Sequence, SpecialTokens};
 use patarm_text::Item;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,9 +64,9 @@ impl Route for GetReward {
 
     async fn answer(exchange: &Exchange, request: RewardRequest) -> Result<Response, Fault> {
         let card = exchange.app.core().host(None)?.card();
-        let asks = match card.family {
-            Family::Scalar => request.query.into_iter().map(sequence).collect(),
-            Family::Generative => items(request, card.votes)?,
+        let asks = match card.family.takes_sequences() {
+            true => request.query.into_iter().map(sequence).collect(),
+            false => items(request, card.votes)?,
         };
         let numbers = scoring::numbers(exchange, None, asks).await?.numbers;
         let flag = |is_set: bool| f64::from(u8::from(is_set));

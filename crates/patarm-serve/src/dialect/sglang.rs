@@ -7,8 +7,8 @@ use patarm_reward::serving::{Ask, SpecialTokens};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::base64::{Encoding, Vector};
 use super::input::Input;
+use super::vector::{Encoding, Vector};
 use super::vllm::Usage;
 use super::{Dialect, scoring};
 use crate::exchange::{Exchange, Route, json};

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use patarm_reward::serving::{Ask, Family, JudgeAsk, Sequence, SpecialTokens};
+use patarm_reward::serving::{Ask, JudgeAsk, Sequence, SpecialTokens};
 use patarm_text::Item;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -231,9 +231,9 @@ async fn info(State(app): State<std::sync::Arc<App>>) -> Response {
         "model_id": card.name,
         "model_sha": card.revision,
         "model_dtype": "float32",
-        "model_type": match card.family {
-            Family::Scalar => json!({ "classifier": labels }),
-            Family::Generative => json!({ "reranker": labels }),
+        "model_type": match card.family.takes_sequences() {
+            true => json!({ "classifier": labels }),
+            false => json!({ "reranker": labels }),
         },
         "max_concurrent_requests": limits.max_connections,
         "max_input_length": card.max_tokens.min(u32::MAX as usize),

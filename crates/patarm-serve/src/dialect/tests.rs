@@ -351,3 +351,28 @@ async fn documented_calls_are_answered() {
         assert!(told.contains(&path), "docs/server.md does not show {path}");
     }
 }
+
+#[tokio::test]
+async fn values_of_tokens_are_told_where_they_are_asked_for() {
+    let model = Scripted::new("q", Family::Token);
+    let app = App::start(ServerConfig::default(), vec![Box::new(model)], Shutdown::default());
+    let router = router(&app.unwrap());
+    let item = json!({ "prompt": "why", "response": "one three" });
+    let body = json!({ "items": [item], "tokens": true });
+    let (_, reply) = post(&router, "/v1/score", &body).await;
+    let tokens = json!([{ "text": "one ", "value": 4.0 }, { "text": "three", "value": 5.0 }]);
+    assert_eq!(
+        (&reply["results"][0]["tokens"], &reply["results"][0]["score"]),
+        (&tokens, &json!(4.5))
+    );
+    let (_, reply) = post(&router, "/v1/score", &json!({ "items": [item] })).await;
+    assert_eq!(reply["results"][0].get("tokens"), None);
+    let (_, reply) = post(&router, "/v1/judge", &item).await;
+    assert_eq!((&reply["tokens"], &reply["judgements"]), (&tokens, &json!([])));
+    // A trainer's complete text is taken apart for a model that needs the response alone.
+    let query = "<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\none three<|im_end|>\n";
+    let prompt = "<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\n";
+    let body = json!({ "query": [query], "prompts": [prompt], "labels": [""] });
+    let (_, reply) = post(&router, "/get_reward", &body).await;
+    assert_eq!(reply["rewards"], json!([4.5]));
+}

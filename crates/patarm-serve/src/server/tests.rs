@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -86,6 +87,50 @@ fn a_stop_finishes_what_was_begun() {
     assert!(reply.contains("\"id\":\"x\""));
     running.thread.join().unwrap();
     drop(idle);
+}
+
+/// Requests on connections of their own until one is not served any more, counted. An
+/// answer that began must be whole and the request's own.
+fn ask_until_closed(address: SocketAddr, client: usize, answered: &AtomicUsize) {
+    for number in 0.. {
+        let Ok(mut stream) = TcpStream::connect(address) else { return };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let id = format!("{client}-{number}");
+        let body = BODY.replace("\"x\"", &format!("\"{id}\""));
+        let head =
+            format!("POST /v1/score HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n", body.len());
+        let request = format!("{head}connection: close\r\n\r\n{body}");
+        let mut reply = String::new();
+        let is_over = stream.write_all(request.as_bytes()).is_err()
+            || stream.read_to_string(&mut reply).is_err()
+            || reply.is_empty()
+            || reply.starts_with("HTTP/1.1 503");
+        if is_over {
+            assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 503"), "{reply}");
+            return;
+        }
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        assert!(reply.contains(&format!("\"id\":\"{id}\"")) && reply.ends_with('}'), "{reply}");
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_stop_under_load_breaks_no_answer() {
+    let gate = Gate::default();
+    gate.open();
+    let running = start(Limits::default(), &gate);
+    let (address, answered) = (running.address, AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for client in 0..16 {
+            let answered = &answered;
+            scope.spawn(move || ask_until_closed(address, client, answered));
+        }
+        wait_until(|| answered.load(Ordering::Relaxed) > 64);
+        running.shutdown.trigger();
+        drop(running.app);
+        running.thread.join().unwrap();
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use patarm_reward::model::Reward;
 use patarm_reward::serving::{Answer, Ask, Family, JudgeAsk};
 use patarm_text::{Conversation, Item};
 
@@ -26,7 +27,7 @@ fn core(limits: Limits, gate: &Gate) -> (Core, Batches) {
 }
 
 fn expected(response: &str) -> Result<Answer, Fault> {
-    Ok(Answer::Score(score_of(&format!("p\n{response}"))))
+    Ok(Answer::Reward(Box::new(Reward::of(score_of(&format!("p\n{response}"))))))
 }
 
 async fn submit(core: &Core, client: u64, responses: &[&str]) -> Ticket {

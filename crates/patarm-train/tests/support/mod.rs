@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use patarm_models::files::ModelConfig;
 use patarm_models::kernels::{Cpu, random};
-use patarm_models::{Decoder, DecoderShape};
+use patarm_models::{AdamWConfig, Decoder, DecoderShape};
 use patarm_reward::cold_start::{self, ColdStartRecord};
 use patarm_reward::embedded::{JudgeText, Terminator};
-use patarm_reward::observer::Observer;
+use patarm_reward::observer::{Observer, Silent};
 use patarm_reward::template::{JudgeTemplate, RubricMode};
 use patarm_text::tokenizer::Tokenizer;
 use patarm_text::{Comparison, Conversation, Item, Preference, Task};
 use patarm_train::Recipe;
+use patarm_train::discriminative::{self, Objective, Schedule};
 use patarm_train::run_directory::{Phase, Resume, RunDirectory};
 use patarm_train::trainer::{Trainer, TrainerContext};
 
@@ -203,3 +204,30 @@ pairwise = """
 {{response_b}}
 """
 "#;
+
+/// Trains without saving; returns the decoder and the metrics, a line an update.
+pub fn fit_objective(
+    objective: &dyn Objective,
+    (config, decoder): (&ModelConfig, Decoder),
+    (schedule, learning_rate): (Schedule, f64),
+) -> (Decoder, String) {
+    let recipe =
+        "version = 1\nmodel = \"tiny\"\n[data]\ntrain = \"planted\"\n[checkpoint]\nevery = 0\n";
+    let recipe = Recipe::parse(recipe, &[]).expect("valid");
+    let folder = tempfile::tempdir().expect("folder");
+    let run = RunDirectory::open(folder.path(), &recipe, Resume::No, || 0.0).expect("run");
+    let context = TrainerContext {
+        recipe: &recipe,
+        config,
+        base: "tiny",
+        text: &(),
+        observer: &Silent,
+        evaluator: None,
+        companions: &|_| Ok(()),
+    };
+    let mut trainer = Trainer::new(context, decoder, run, objective.phase());
+    let optimizer = AdamWConfig { learning_rate, ..AdamWConfig::default() };
+    discriminative::train(&mut trainer, (&schedule, &optimizer), objective).expect("trains");
+    let metrics = std::fs::read_to_string(folder.path().join("metrics.jsonl")).expect("metrics");
+    (trainer.decoder, metrics)
+}

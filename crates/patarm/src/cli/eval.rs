@@ -6,7 +6,7 @@ use clap::builder::PossibleValue;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Asking, JudgeMode};
+use super::Asking;
 
 /// `patarm eval`.
 #[derive(Clone, Debug, Args)]
@@ -55,9 +55,9 @@ pub(crate) struct Measure {
     /// Use the first so many items.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
-    /// One response at a time, or pairs of them.
+    /// What the model is asked.
     #[arg(long, value_enum, default_value = "pointwise")]
-    pub(crate) mode: JudgeMode,
+    pub(crate) mode: EvalMode,
     /// Orders in which a pair is shown to a pairwise judge.
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) orders: OrderChoice,
@@ -96,4 +96,17 @@ fn benchmark_names() -> PossibleValuesParser {
     let benchmarks = patarm_eval::benchmarks::ALL.iter().map(|benchmark| benchmark.info());
     let names = benchmarks.map(|info| PossibleValue::new(info.name).help(info.about));
     PossibleValuesParser::new(names)
+}
+
+/// What a model is asked in an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvalMode {
+    /// A score of one response.
+    Pointwise,
+    /// A comparison of two, in both orders.
+    Pairwise,
+    /// RewardBench 2: the letter of the best response; Ties are rated.
+    FourWay,
+    /// RewardBench 2: a rating of one response from 1 to 10.
+    Ratings,
 }

@@ -20,13 +20,17 @@ pub(crate) struct LoadOptions {
     /// Texts that requests are drawn from (serve).
     #[arg(long, default_value_t = 200)]
     pub(crate) pool: usize,
+    /// Texts of the pool that are asked for alone first, so that their scores are known
+    /// and there is a rate to compare with; all of them by default (serve).
+    #[arg(long)]
+    pub(crate) alone: Option<usize>,
     /// Share of requests whose body is damaged (serve).
     #[arg(long, default_value_t = 0.05)]
     pub(crate) damaged: f64,
     /// Share of requests that are abandoned (serve).
     #[arg(long, default_value_t = 0.05)]
     pub(crate) cancelled: f64,
-    /// Process of the server, to watch its memory (serve).
+    /// Process of the server, to watch its memory and its time on the processor (serve).
     #[arg(long)]
     pub(crate) server_pid: Option<u32>,
     /// Seed of the load (serve).
@@ -41,8 +45,10 @@ pub(crate) enum LoadKind {
     Short,
     /// Items of 20 to 1,000 words.
     Mixed,
-    /// Eight responses of 20 to 60 words to a prompt of 300 to 500.
+    /// Eight responses of 20 to 60 words to a prompt of 300 to 500, in one request.
     Shared,
+    /// The same responses, each in a request of its own.
+    Spread,
 }
 
 impl LoadKind {
@@ -52,6 +58,7 @@ impl LoadKind {
             Self::Short => "short",
             Self::Mixed => "mixed",
             Self::Shared => "shared",
+            Self::Spread => "spread",
         }
     }
 }
@@ -66,6 +73,7 @@ impl LoadOptions {
             connections: 1,
             requests: 1,
             pool: 1,
+            alone: None,
             damaged: 0.0,
             cancelled: 0.0,
             server_pid: None,

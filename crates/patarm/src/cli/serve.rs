@@ -49,7 +49,8 @@ pub(crate) struct Serve {
     /// with one; by default such a request fails.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) fault_score: Option<f64>,
-    /// File that keeps the answers of a remote model, for this and later runs.
+    /// File that keeps the answers of a judge, for this and later runs: of the one remote
+    /// model, or of the one model there is.
     #[arg(long)]
     pub(crate) cache: Option<PathBuf>,
     /// How judges are asked; requests may say task and votes themselves.

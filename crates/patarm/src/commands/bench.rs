@@ -24,7 +24,7 @@ use patarm_models::Decoder;
 use patarm_models::kernels::{Backend, Precision};
 use serde::Serialize;
 
-use crate::cli::{Bench, BenchKind, Global};
+use crate::cli::{self, Bench, BenchKind, Global};
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::{commands::model, output};
@@ -81,8 +81,15 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     if !sizes.are_usable(options.what) {
         return Err(failure(Code::Usage, "every size of the work must be at least 1"));
     }
+    if matches!(options.what, BenchKind::Train | BenchKind::Grpo) {
+        refuse_quantised(
+            global,
+            "every parameter is trained here, and quantised weights cannot be",
+        )?;
+    }
     let mut decoder = open(options, global)?;
-    let (backend, shape) = (decoder.backend.clone(), decoder.shape.clone());
+    let backend = decoder.backend.clone();
+    let weight_bytes = weight_bytes(&decoder);
     let Some(mut work) = piece(options.what, &mut decoder, sizes) else { return Ok(()) };
     work.warm_up()?;
     let product = ceilings::product(backend.as_ref());
@@ -92,8 +99,8 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     let peak_memory_bytes = process::peak_memory_bytes();
     // On both sides of the work: another program may have been running at one time.
     let ceilings = Ceilings::measure(backend.as_ref(), product);
-    let weights = shape.block_parameters() + shape.hidden * shape.vocab;
-    let measured = Measured { cost: work.cost(), samples, ceilings, weights, peak_memory_bytes };
+    let cost = work.cost();
+    let measured = Measured { cost, samples, ceilings, weight_bytes, peak_memory_bytes };
     let report = measured.report(options, global, (work.describe(), backend.as_ref()));
     if global.json {
         return output::json(&report);
@@ -103,12 +110,23 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
 
 fn open(options: &Bench, global: &Global) -> anyhow::Result<Decoder> {
     if let Some(shape) = options.shape {
+        refuse_quantised(
+            global,
+            "random weights are not quantised; name a GGUF file with --model",
+        )?;
         return Ok(Decoder::random(resolve::backend(global), shapes::named(shape), WEIGHT_SEED));
     }
     let located = resolve::locate(&options.model)?;
     // An adapter would change what has to be computed; its base is measured.
     let base = Located { adapter: None, ..located };
     Ok(model::open_decoder(&base, global)?.1)
+}
+
+fn refuse_quantised(global: &Global, message: &str) -> anyhow::Result<()> {
+    match global.precision {
+        cli::Precision::Quantised => Err(failure(Code::Usage, message)),
+        _ => Ok(()),
+    }
 }
 
 /// The work of one step; `None` for a load, which has none.
@@ -150,8 +168,8 @@ struct Measured {
     cost: Cost,
     samples: Vec<Sample>,
     ceilings: Ceilings,
-    /// Weights that decoding one token reads.
-    weights: usize,
+    /// Bytes of the weights that decoding one token reads.
+    weight_bytes: usize,
     peak_memory_bytes: Option<u64>,
 }
 
@@ -168,8 +186,7 @@ impl Measured {
         let flop_per_s = cost.flop / seconds;
         let phases = self.phases();
         let decode = phases.get("decode").filter(|_| cost.weight_reads > 0).copied();
-        let bytes =
-            cost.weight_reads * (self.weights * bytes_per_weight(backend.precision())) as u64;
+        let bytes = cost.weight_reads * self.weight_bytes as u64;
         let first = cost.tokens / (cost.weight_reads + 1);
         BenchReport {
             version: 1,
@@ -232,11 +249,18 @@ fn shape_name(shape: crate::cli::NamedShape) -> String {
     value.map_or_else(String::new, |value| format!("{} (random weights)", value.get_name()))
 }
 
-/// Bytes of a weight as products read it.
-fn bytes_per_weight(precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => 4,
-        Precision::Bf16 => 2,
+/// Bytes of the weights as products read them: blocks and output matrix.
+fn weight_bytes(decoder: &Decoder) -> usize {
+    let shape = &decoder.shape;
+    let weights = shape.block_parameters() + shape.hidden * shape.vocab;
+    match decoder.backend.precision() {
+        Precision::F32 => 4 * weights,
+        Precision::Bf16 => 2 * weights,
+        Precision::Quantised => {
+            let blocks = decoder.blocks.iter().flat_map(|block| block.parameter_ids());
+            let bytes = |id| decoder.parameters.value(id).num_bytes();
+            blocks.chain([decoder.output]).map(bytes).sum()
+        }
     }
 }
 
@@ -318,7 +342,7 @@ mod tests {
             cost: Cost::default(),
             samples: vec![sample(1.0), sample(2.0), sample(9.0)],
             ceilings: Ceilings { matrix_product_flop_per_s: 1.0, copy_bytes_per_s: 1.0 },
-            weights: 0,
+            weight_bytes: 0,
             peak_memory_bytes: None,
         };
         let phases = measured.phases();

@@ -1,8 +1,14 @@
 //! `patarm data …`: look at preference data, bring it into other shapes, mix it,
 //! keep it apart from evaluation data.
 
+mod pass_fail;
+mod step_labels;
+mod step_quality;
+mod step_targets;
+mod steps;
 mod tasks;
 mod tool_pairs;
+mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +40,11 @@ pub(crate) fn run(command: &DataCommand, global: &Global) -> anyhow::Result<()> 
             let options = BuildOptions { per_task: *per_task, seed: *seed };
             tool_pairs::run(tasks, out, options, global)
         }
+        DataCommand::PassFail(options) => pass_fail::run(options, global),
+        DataCommand::Steps(options) => steps::run(options, global),
+        DataCommand::StepLabels(options) => step_labels::run(options, global),
+        DataCommand::StepQuality(options) => step_quality::run(options, global),
+        DataCommand::StepTargets(options) => step_targets::run(options, global),
         DataCommand::Decontaminate { file, against, out, ngram } => {
             separate(file, against, (out, *ngram), global)
         }

@@ -14,7 +14,7 @@ use patarm_eval::interval::Resampling;
 use patarm_reward::observer::Observer;
 use serde_json::Value;
 
-use crate::cli::{self, Eval, EvalCommand, Global, JudgeMode, Measure, OrderChoice};
+use crate::cli::{self, Eval, EvalCommand, EvalMode, Global, Measure, OrderChoice};
 use crate::exit::{Code, failure};
 use crate::observer::Terminal;
 use crate::{datasets, output};
@@ -50,6 +50,7 @@ fn measure(options: &Measure, global: &Global) -> anyhow::Result<()> {
         responses: options.responses.as_deref(),
         completions: Completions {
             max_tokens: options.asking.max_tokens,
+            ratings: options.mode == EvalMode::Ratings,
             punkt: options.punkt.as_deref(),
         },
         threshold: options.threshold.as_deref(),
@@ -81,8 +82,10 @@ fn settings(options: &Measure) -> BTreeMap<String, Value> {
         cli::Readout::Expected => "expected",
     };
     let mode = match options.mode {
-        JudgeMode::Pointwise => "pointwise",
-        JudgeMode::Pairwise => "pairwise",
+        EvalMode::Pointwise => "pointwise",
+        EvalMode::Pairwise => "pairwise",
+        EvalMode::FourWay => "four-way",
+        EvalMode::Ratings => "ratings",
     };
     let orders = match options.orders {
         OrderChoice::Both => "both",

@@ -1,12 +1,14 @@
 //! `patarm judge` and `patarm score`: one JSON line an item, resumable.
 
+mod steps;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use patarm_reward::model::{CompareRequest, ItemFault, JudgeRequest};
+use patarm_reward::model::{CompareRequest, ItemFault, JudgeRequest, Reward};
 use patarm_reward::observer::Observer;
 use patarm_text::{Conversation, Item, Message, Task};
 use serde::Deserialize;
@@ -111,6 +113,9 @@ fn judge_pairwise(
 /// Writes one number a response.
 pub(super) fn score(options: &Score, global: &Global) -> anyhow::Result<()> {
     let observer: Arc<dyn Observer> = Arc::new(Terminal::install());
+    if options.steps {
+        return steps::score(options, global, &observer);
+    }
     let entries = read_items(&options.input)?;
     let mut output = Resumable::open(&options.out)?;
     with_reward_model(&options.options, global, &observer, &mut |model| {
@@ -120,11 +125,7 @@ pub(super) fn score(options: &Score, global: &Global) -> anyhow::Result<()> {
             let results = model.score(&items);
             stop_if_interrupted(observer.as_ref(), &options.out)?;
             for (entry, result) in chunk.iter().zip(results) {
-                let (score, fault) = match result {
-                    Ok(reward) => (json!(reward.value), Value::Null),
-                    Err(fault) => (Value::Null, json!(fault.to_string())),
-                };
-                output.write(&json!({ "item": entry.id, "response": entry.response, "score": score, "fault": fault }))?;
+                output.write(&scored(entry, result))?;
             }
         }
         Ok(())
@@ -132,7 +133,27 @@ pub(super) fn score(options: &Score, global: &Global) -> anyhow::Result<()> {
     finish(output, entries.len(), global)
 }
 
-fn stop_if_interrupted(observer: &dyn Observer, out: &Path) -> anyhow::Result<()> {
+/// The number of a response, and those of its steps where the model gives any.
+fn scored(entry: &Entry, result: Result<Reward, ItemFault>) -> Value {
+    let mut row = json!({ "item": entry.id, "response": entry.response });
+    match result {
+        Ok(reward) => {
+            row["score"] = json!(reward.value);
+            row["fault"] = Value::Null;
+            if !reward.step_values.is_empty() {
+                row["steps"] = json!(reward.step_values);
+                row["spans"] = json!(reward.step_spans);
+            }
+        }
+        Err(fault) => {
+            row["score"] = Value::Null;
+            row["fault"] = json!(fault.to_string());
+        }
+    }
+    row
+}
+
+pub(crate) fn stop_if_interrupted(observer: &dyn Observer, out: &Path) -> anyhow::Result<()> {
     if observer.is_interrupted() {
         let message =
             format!("interrupted; the same command goes on with {}", partial_path(out).display());
@@ -262,14 +283,14 @@ fn partial_path(out: &Path) -> PathBuf {
 }
 
 /// A JSONL file under way beside its final name; what is there is not done again.
-struct Resumable {
+pub(crate) struct Resumable {
     out: PathBuf,
     file: File,
     done: HashSet<String>,
 }
 
 impl Resumable {
-    fn open(out: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(out: &Path) -> anyhow::Result<Self> {
         let path = partial_path(out);
         let (mut done, mut whole) = (HashSet::new(), 0);
         if let Ok(text) = std::fs::read_to_string(&path) {
@@ -285,15 +306,15 @@ impl Resumable {
         Ok(Self { out: out.to_path_buf(), file, done })
     }
 
-    fn missing<'a, T>(&self, all: &'a [T], key: impl Fn(&T) -> String) -> Vec<&'a T> {
+    pub(crate) fn missing<'a, T>(&self, all: &'a [T], key: impl Fn(&T) -> String) -> Vec<&'a T> {
         all.iter().filter(|one| !self.done.contains(&key(one))).collect()
     }
 
-    fn write(&mut self, row: &Value) -> anyhow::Result<()> {
+    pub(crate) fn write(&mut self, row: &Value) -> anyhow::Result<()> {
         Ok(self.file.write_all(format!("{row}\n").as_bytes())?)
     }
 
-    fn finish(self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn finish(self) -> anyhow::Result<PathBuf> {
         self.file.sync_all()?;
         std::fs::rename(partial_path(&self.out), &self.out)?;
         Ok(self.out)

@@ -1,6 +1,7 @@
 //! `patarm serve`: models behind every trainer's protocol.
 
 mod cohort;
+mod kept;
 mod models;
 
 use std::io::IsTerminal;

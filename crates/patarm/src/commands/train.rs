@@ -5,22 +5,25 @@ use std::path::{Path, PathBuf};
 use patarm_models::Decoder;
 use patarm_text::Comparison;
 use patarm_train::Recipe;
-use patarm_train::lengths::LengthReport;
 use patarm_train::run_directory::{Phase, Resume};
 use serde::Serialize;
 
 use crate::cli::{Global, Train};
+use crate::energy::{self, EnergyRun};
 use crate::exit::{Code, failure};
 use crate::observer::Terminal;
 use crate::stages::StageMeasurement;
 use crate::training::{self, Prepared};
-use crate::{datasets, output, reward_training};
+use crate::{datasets, output, reward_training, step_training};
 
 /// Trains as a recipe says, or says what that would need.
 pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
     let (recipe_path, out, resume) = places(options)?;
     let recipe = Recipe::load(&recipe_path, &options.changes)?;
     let folder = recipe_path.parent().unwrap_or(Path::new("."));
+    if recipe.process_reward.is_some() {
+        return process_reward(options, recipe, (&out, resume), global);
+    }
     let data = datasets::split(&recipe.data, recipe.seed, folder)?;
     if !recipe.reward_tables().is_empty() {
         return reward_model(options, (recipe, data), (&out, resume), global);
@@ -30,7 +33,7 @@ pub(super) fn run(options: &Train, global: &Global) -> anyhow::Result<()> {
         return show(&foresee(&prepared)?, global);
     }
     let observer = Terminal::install();
-    remark_lengths(prepared.lengths);
+    output::remark_lengths(prepared.lengths);
     let measurement = StageMeasurement::new(&prepared, &observer, &out);
     let mut after_stage = |phase: Phase, decoder: &Decoder| measurement.measure(phase, decoder);
     training::run(prepared, (&out, resume), &observer, &mut after_stage)?;
@@ -51,16 +54,49 @@ fn reward_model(
     global: &Global,
 ) -> anyhow::Result<()> {
     let folder = options.recipe.parent().unwrap_or(Path::new("."));
-    let prepared = reward_training::prepare(recipe, data, folder, global)?;
-    if options.dry_run {
-        return reward_training::foresee(&prepared)?.show(global);
-    }
-    let observer = Terminal::install();
-    remark_lengths(prepared.lengths);
-    let evaluated = reward_training::run(prepared, (out, resume), &observer)?;
+    let evaluated = if let Some(config) = &recipe.ebrm {
+        if options.dry_run {
+            return energy::foresee(&recipe, config, &data)?.show(global);
+        }
+        let observer = &Terminal::install();
+        let run = EnergyRun { recipe: &recipe, config, data, global, observer };
+        run.run((out, resume))?
+    } else {
+        let prepared = reward_training::prepare(recipe, data, folder, global)?;
+        if options.dry_run {
+            return reward_training::foresee(&prepared)?.show(global);
+        }
+        let observer = Terminal::install();
+        output::remark_lengths(prepared.lengths);
+        reward_training::run(prepared, (out, resume), &observer)?
+    };
     let result = evaluated.map(|evaluated| evaluated.result);
     if let Some(accuracy) = result.as_ref().and_then(|result| result.accuracy.half_credit.value) {
         output::remark(&format!("held-out accuracy {:.1} %", 100.0 * accuracy));
+    }
+    if global.json {
+        return output::json(&serde_json::json!({ "version": 1, "run": out, "result": result }));
+    }
+    output::line(&out.display().to_string())
+}
+
+/// Trains a process reward model.
+fn process_reward(
+    options: &Train,
+    recipe: Recipe,
+    (out, resume): (&Path, Resume),
+    global: &Global,
+) -> anyhow::Result<()> {
+    let folder = options.recipe.parent().unwrap_or(Path::new("."));
+    let prepared = step_training::prepare(recipe, folder, global)?;
+    if options.dry_run {
+        return step_training::foresee(&prepared)?.show(global);
+    }
+    let observer = Terminal::install();
+    step_training::remark(&prepared);
+    let result = step_training::run(prepared, (out, resume), &observer)?;
+    if let Some(auc) = result.as_ref().and_then(|result| result.auc?.value) {
+        output::remark(&format!("held-out step AUC {:.1} %", 100.0 * auc));
     }
     if global.json {
         return output::json(&serde_json::json!({ "version": 1, "run": out, "result": result }));
@@ -80,15 +116,6 @@ fn places(options: &Train) -> anyhow::Result<(PathBuf, PathBuf, Resume)> {
     let name = options.recipe.file_stem().unwrap_or_default();
     let out = options.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     Ok((options.recipe.clone(), out, Resume::No))
-}
-
-fn remark_lengths(lengths: LengthReport) {
-    if lengths != Default::default() {
-        output::remark(&format!(
-            "too long: {} comparisons dropped, {} prompts and {} responses cut",
-            lengths.dropped, lengths.cut_prompts, lengths.cut_responses
-        ));
-    }
 }
 
 /// What a run would need.

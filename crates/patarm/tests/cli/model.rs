@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    largest_difference, numbers, report, repository, rows, succeed, testdata, text, tiny,
-    tiny_gguf, write,
+    fail, largest_difference, numbers, report, repository, rows, succeed, testdata, text, tiny,
+    tiny_gguf, tiny_quantised_gguf, write,
 };
 
 /// Largest difference to the log-probabilities PyTorch computed.
@@ -77,6 +77,32 @@ fn greedy_tokens_are_the_most_likely_ones() {
     let last: Vec<Option<f64>> = others.iter().map(|row| row["logprobs"][3].as_f64()).collect();
     let best = last.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
     assert_eq!(last[chosen[0] as usize], Some(best));
+}
+
+#[test]
+fn weights_stay_quantised_where_a_gguf_file_quantises_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = write(folder.path(), "model.gguf", tiny_quantised_gguf().to_bytes());
+    let input = write(folder.path(), "rows.jsonl", "{\"ids\":[1,2,3,5,4,1]}");
+    let arguments = ["model", "logprobs", &model, "--input", &input];
+    let dense = rows(&succeed(&arguments));
+    let quantised = [&arguments[..], &["--precision", "quantised"]].concat();
+    let found = rows(&succeed(&quantised));
+    let difference =
+        largest_difference(&numbers(&dense[0]["logprobs"]), &numbers(&found[0]["logprobs"]));
+    // Activations have eight bits.
+    assert!(difference > 0.0 && difference < 0.1, "{difference}");
+
+    let floats = write(folder.path(), "floats.gguf", tiny_gguf().to_bytes());
+    for model in [&tiny("tiny-llama"), &floats] {
+        let arguments = ["model", "logprobs", model, "--input", &input];
+        let words = ["choose another precision"];
+        fail(4, &words, &[&arguments[..], &["--precision", "quantised"]].concat());
+    }
+    let random = ["bench", "score", "--shape", "smollm2-135m", "--precision", "quantised"];
+    fail(2, &["not quantised"], &random);
+    let train = ["bench", "train", "--model", &model, "--precision", "quantised"];
+    fail(2, &["every parameter is trained"], &train);
 }
 
 #[test]

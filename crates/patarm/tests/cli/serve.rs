@@ -80,6 +80,17 @@ fn read(mut stream: TcpStream) -> (u16, String) {
     (status, body.to_owned())
 }
 
+/// The results of `/v1/score` with the values of parts, from a server of its own.
+pub(crate) fn served_scores(model: &str, items: &[Value]) -> Vec<Value> {
+    let served = Served::start(&["--model", model]);
+    let body = json!({ "items": items, "tokens": true });
+    let (status, reply) = read(served.send("/v1/score", &body));
+    let (code, log) = served.stop();
+    assert_eq!((status, code), (200, Some(0)), "{reply} {log}");
+    let mut reply: Value = serde_json::from_str(&reply).expect("JSON");
+    serde_json::from_value(reply["results"].take()).expect("a list")
+}
+
 #[test]
 fn a_judge_is_served_and_stops_under_load() {
     let folder = tempfile::tempdir().expect("folder");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use patarm_files::GgufWriter;
+use patarm_files::{GgufWriter, TensorType};
 use serde_json::Value;
 
 /// What a run left behind.
@@ -107,11 +107,24 @@ pub(crate) fn largest_difference(left: &[Option<f64>], right: &[Option<f64>]) ->
 /// A Llama of one layer with seven tokens, as the bytes of a GGUF file.
 pub(crate) fn tiny_gguf() -> GgufWriter {
     const WIDTH: usize = 8;
+    const INNER: usize = 12;
+    let mut file = tiny_gguf_metadata(WIDTH, INNER);
+    for (stream, (name, shape)) in tiny_tensors(WIDTH, INNER).into_iter().enumerate() {
+        let len = shape.iter().product();
+        let value = |n: usize| ((n * 37 + stream * 11) % 29) as f32 / 29.0 - 0.5;
+        let values: Vec<f32> = (0..len).map(value).collect();
+        file.tensor_f32(name, &shape, &values).expect("shapes fit");
+    }
+    file
+}
+
+/// Of a model of some width, and some inner width of its feed-forward layer.
+fn tiny_gguf_metadata(width: usize, inner: usize) -> GgufWriter {
     let mut file = GgufWriter::new();
     file.metadata("general.architecture", "llama");
     for (key, value) in [
-        ("llama.embedding_length", WIDTH as u32),
-        ("llama.feed_forward_length", 12),
+        ("llama.embedding_length", width as u32),
+        ("llama.feed_forward_length", inner as u32),
         ("llama.block_count", 1),
         ("llama.attention.head_count", 2),
         ("llama.attention.head_count_kv", 1),
@@ -129,24 +142,43 @@ pub(crate) fn tiny_gguf() -> GgufWriter {
     file.metadata("tokenizer.ggml.token_type", vec![3_i32, 1, 1, 1, 1, 4, 3]);
     file.metadata("tokenizer.ggml.merges", vec!["a b".to_owned()]);
     file.metadata("tokenizer.chat_template", "{{ messages }}");
-    let tensors: [(&str, &[usize]); 11] = [
-        ("token_embd.weight", &[7, WIDTH]),
-        ("output_norm.weight", &[WIDTH]),
-        ("blk.0.attn_norm.weight", &[WIDTH]),
-        ("blk.0.attn_q.weight", &[WIDTH, WIDTH]),
-        ("blk.0.attn_k.weight", &[4, WIDTH]),
-        ("blk.0.attn_v.weight", &[4, WIDTH]),
-        ("blk.0.attn_output.weight", &[WIDTH, WIDTH]),
-        ("blk.0.ffn_norm.weight", &[WIDTH]),
-        ("blk.0.ffn_gate.weight", &[12, WIDTH]),
-        ("blk.0.ffn_up.weight", &[12, WIDTH]),
-        ("blk.0.ffn_down.weight", &[WIDTH, 12]),
-    ];
-    for (stream, (name, shape)) in tensors.into_iter().enumerate() {
-        let len = shape.iter().product();
-        let value = |n: usize| ((n * 37 + stream * 11) % 29) as f32 / 29.0 - 0.5;
-        let values: Vec<f32> = (0..len).map(value).collect();
-        file.tensor_f32(name, shape, &values).expect("shapes fit");
+    file
+}
+
+fn tiny_tensors(width: usize, inner: usize) -> [(&'static str, Vec<usize>); 11] {
+    let half = width / 2;
+    [
+        ("token_embd.weight", vec![7, width]),
+        ("output_norm.weight", vec![width]),
+        ("blk.0.attn_norm.weight", vec![width]),
+        ("blk.0.attn_q.weight", vec![width, width]),
+        ("blk.0.attn_k.weight", vec![half, width]),
+        ("blk.0.attn_v.weight", vec![half, width]),
+        ("blk.0.attn_output.weight", vec![width, width]),
+        ("blk.0.ffn_norm.weight", vec![width]),
+        ("blk.0.ffn_gate.weight", vec![inner, width]),
+        ("blk.0.ffn_up.weight", vec![inner, width]),
+        ("blk.0.ffn_down.weight", vec![width, inner]),
+    ]
+}
+
+/// The same with every matrix in blocks of Q8_0, and wide enough for them.
+pub(crate) fn tiny_quantised_gguf() -> GgufWriter {
+    const WIDTH: usize = 32;
+    const INNER: usize = 64;
+    let mut file = tiny_gguf_metadata(WIDTH, INNER);
+    for (stream, (name, shape)) in tiny_tensors(WIDTH, INNER).into_iter().enumerate() {
+        let Some(&columns) = shape.get(1) else {
+            file.tensor_f32(name, &shape, &[1.0; WIDTH]).expect("shapes fit");
+            continue;
+        };
+        let block = |n: usize| {
+            // A scale of 2⁻⁹ in half precision, and 32 signed bytes.
+            let bytes = (0..32).map(move |i| ((n * 32 + i) * 37 + stream * 11) as u8);
+            [0x00, 0x18].into_iter().chain(bytes)
+        };
+        let stored = (0..shape[0] * columns / 32).flat_map(block).collect();
+        file.tensor_bytes(name, &shape, TensorType::Q8_0, stored);
     }
     file
 }

@@ -8,7 +8,9 @@ use patarm_models::kernels::Cpu;
 use patarm_models::{Decoder, DecoderShape, checkpoint};
 use serde_json::Value;
 
-use crate::support::{fail, patarm, report, rows, succeed, testdata, text, write};
+use crate::support::{
+    fail, patarm, report, rows, succeed, testdata, text, tiny_quantised_gguf, write,
+};
 
 const RECIPE: &str = r#"
 version = 1
@@ -80,6 +82,11 @@ fn a_run_trains_resumes_measures_and_reports() {
         (info["state"].as_str(), info["method"].as_str()),
         (Some("finished"), Some("PaTaRM-style"))
     );
+    let precision = info["precision"].as_str().expect("text");
+    let other = if precision == "f32" { "bf16" } else { "f32" };
+    let remedy = format!("give --precision {precision}");
+    let resumed = ["--precision", other, "train", &recipe, "--resume", &run];
+    fail(3, &["cannot be resumed", &remedy], &resumed);
     let metrics = rows(&std::fs::read_to_string(at("run/metrics.jsonl")).expect("file"));
     assert!(metrics.iter().any(|row| row["held_out_accuracy"].is_number()));
 
@@ -145,6 +152,17 @@ fn unusable_recipes_and_data_are_named() {
     fail(3, &["overlong"], &["train", &recipe, "--out", &out, "--set", long]);
     fail(3, &["nowhere"], &["train", &recipe, "--out", &out, "--set", "data.train=nowhere.jsonl"]);
     fail(4, &["no such"], &["train", &recipe, "--out", &out, "--set", "model=absent.gguf"]);
+}
+
+#[test]
+fn quantised_weights_train_with_an_adapter_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("folder");
+    let recipe = prepare(folder.path());
+    let model = write(folder.path(), "model.gguf", tiny_quantised_gguf().to_bytes());
+    let (model, run) = (format!("model={model}"), text(&folder.path().join("run")));
+    let words = ["weights that stay quantised cannot be trained; set parameters.lora"];
+    let arguments = ["train", &recipe, "--out", &run, "--set", &model, "--precision", "quantised"];
+    fail(2, &words, &arguments);
 }
 
 /// Starts a run and kills it, without warning, once the checkpoint is there.

@@ -19,7 +19,7 @@ use crate::{
 const MAX_K: usize = 256;
 
 /// Figures of every correctness set.
-pub(super) fn curves(set: &Set<'_>, resampling: Resampling) -> Metrics {
+pub(in crate::benchmarks) fn curves(set: &Set<'_>, resampling: Resampling) -> Metrics {
     let is_set = |index: &usize| matches!(set.items[*index].label, Label::Correct(_));
     let members: Vec<usize> = (0..set.items.len()).filter(is_set).collect();
     let mut names: Vec<&str> =

@@ -151,3 +151,54 @@ fn several_tasks_give_the_same_as_one() {
         assert_eq!(*value, expected, "value {index}");
     }
 }
+
+/// Stored blocks of any bytes whose half-precision numbers are finite.
+fn arbitrary(bytes: usize, halves: &[usize], blocks: usize) -> Vec<u8> {
+    let mut state = 0x9e37_u32;
+    let mut stored: Vec<u8> = (0..bytes * blocks)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect();
+    for block in stored.chunks_exact_mut(bytes) {
+        for &start in halves {
+            // An exponent of all ones would be no number.
+            block[start + 1] &= 0b1011_1111;
+        }
+    }
+    stored
+}
+
+#[test]
+fn the_parts_of_every_quantised_type_give_its_values_bit_for_bit() {
+    for (tensor_type, values, bytes, halves) in [
+        (TensorType::Q4_0, 32, 18, &[0][..]),
+        (TensorType::Q4_1, 32, 20, &[0, 2]),
+        (TensorType::Q5_0, 32, 22, &[0]),
+        (TensorType::Q8_0, 32, 34, &[0]),
+        (TensorType::Q4K, 256, 144, &[0, 2]),
+        (TensorType::Q6K, 256, 210, &[208]),
+    ] {
+        let mut writer = GgufWriter::new();
+        let stored = arbitrary(bytes, halves, 6);
+        writer.tensor_bytes("t", &[3, 2 * values], tensor_type, stored);
+        let file = parse(writer.to_bytes()).unwrap();
+        let parts = file.quantised("t").unwrap().unwrap();
+        assert_eq!(parts.shape, [3, 2 * values]);
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert!(bits(parts.values()) == bits(file.dequantise("t").unwrap()), "{tensor_type}");
+    }
+}
+
+#[test]
+fn floating_point_and_vectors_have_no_parts() {
+    let mut writer = GgufWriter::new();
+    writer.tensor_f32("floats", &[2, 32], &[0.5; 64]).unwrap();
+    writer.tensor_bytes("vector", &[32], TensorType::Q8_0, vec![1; 34]);
+    writer.tensor_bytes("rare", &[1, 256], TensorType::Other(10), vec![0; 84]);
+    let file = parse(writer.to_bytes()).unwrap();
+    assert_eq!(file.quantised("floats").unwrap(), None);
+    assert_eq!(file.quantised("vector").unwrap(), None);
+    assert!(file.quantised("rare").is_err());
+}

@@ -5,7 +5,7 @@
 //! `d_v = Pᵀ d_out`, `d_S = c P (d_out vᵀ - D)`, `d_q = d_S k`, `d_k = d_Sᵀ q`.
 
 use super::shares::{self, Copies, Copy};
-use super::tile::{self, BlockSlots, GROUP, HeadView, KEY_PANELS};
+use super::tile::{self, BlockSlots, GROUP, HeadView, KEY_PANELS, Panels};
 use super::{Inputs, KEY_INDEX, Piece, softmax_scale};
 use crate::attention_plan::KEY_BLOCK;
 use crate::cpu::Cpu;
@@ -242,21 +242,15 @@ impl<'a> RowGroup<'a> {
     #[inline(always)]
     fn slopes<S: Simd>(&self, simd: S, block: &GatheredBlock, slopes: &mut Slopes) {
         let (zero, scale) = (simd.splat(0.0), simd.splat(self.scale));
-        let rows = tile::across_rows(self.queries[0].len());
-        let keys = block.keys_across.chunks_exact(rows);
-        let values = block.values_across.chunks_exact(rows);
-        for (p, (keys, values)) in keys.zip(values).enumerate() {
-            // Panels nobody sees were not gathered.
-            let visible = p * LANES < self.most_seen();
-            let (keys, values) = if visible { (keys, values) } else { (&keys[..0], &values[..0]) };
-            let scores = tile::add_products(simd, self.queries, keys, [zero; GROUP]);
-            let d_weights = tile::add_products(simd, self.d_out, values, [zero; GROUP]);
+        let scores = self.products(simd, self.queries, &block.keys_across);
+        let d_weights = self.products(simd, self.d_out, &block.values_across);
+        for p in 0..KEY_PANELS {
             let index = simd.load(&KEY_INDEX[p]);
             for r in 0..GROUP {
                 let limit = simd.splat(self.seen[r] as f32);
-                let score = simd.mul(scores[r], scale);
+                let score = simd.mul(simd.load(&scores[r][p]), scale);
                 let weight = exp(simd, simd.sub(score, simd.splat(self.log_sum_exp[r])));
-                let slope = simd.sub(d_weights[r], simd.splat(self.delta[r]));
+                let slope = simd.sub(simd.load(&d_weights[r][p]), simd.splat(self.delta[r]));
                 let slope = simd.mul(simd.mul(weight, scale), slope);
                 let row = self.row + r;
                 simd.store(
@@ -266,6 +260,26 @@ impl<'a> RowGroup<'a> {
                 simd.store(simd.select_less(index, limit, slope, zero), &mut slopes.scores[row][p]);
             }
         }
+    }
+
+    /// Products of the group's rows with the panels that any of them sees: others
+    /// were not gathered, and count as zero.
+    #[inline(always)]
+    fn products<S: Simd>(
+        &self,
+        simd: S,
+        rows: [&[f32]; GROUP],
+        across: &[Lanes],
+    ) -> [[Lanes; KEY_PANELS]; GROUP] {
+        let mut products = [[[0.0; LANES]; KEY_PANELS]; GROUP];
+        let height = tile::across_rows(rows[0].len());
+        let panels = Panels { data: across, height, count: self.most_seen().div_ceil(LANES) };
+        panels.multiply(simd, rows, |p, found| {
+            for r in 0..GROUP {
+                simd.store(found[r], &mut products[r][p]);
+            }
+        });
+        products
     }
 
     /// `d_q += d_S k`.
@@ -283,17 +297,9 @@ impl<'a> RowGroup<'a> {
         for r in 0..GROUP {
             rows[r] = &slopes.scores[row + r].as_flattened()[..seen];
         }
-        let panels = d_queries.len() / GROUP;
-        for (p, panel) in block.keys_along.chunks_exact(tile::ALONG_ROWS).enumerate() {
-            let mut sums = [simd.splat(0.0); GROUP];
-            for r in 0..GROUP {
-                sums[r] = simd.load(&d_queries[r * panels + p]);
-            }
-            let sums = tile::add_products(simd, rows, panel, sums);
-            for r in 0..GROUP {
-                simd.store(sums[r], &mut d_queries[r * panels + p]);
-            }
-        }
+        let count = d_queries.len() / GROUP;
+        let keys = Panels { data: &block.keys_along, height: tile::ALONG_ROWS, count };
+        keys.accumulate(simd, rows, d_queries);
     }
 }
 
@@ -314,15 +320,28 @@ impl KeyGradient<'_> {
         let height = self.matrix.len();
         let panels = self.values.len() / height;
         let matrix = self.matrix[first..].as_flattened().as_flattened().as_chunks::<GROUP>().0;
+        let columns = |keys: usize| matrix.get(keys..).unwrap_or(&[]).iter().step_by(GROUPS);
         for (keys, slots) in slots.chunks(GROUP).enumerate() {
-            for (p, panel) in self.values.chunks_exact(height).enumerate() {
-                let columns = matrix.get(keys..).unwrap_or(&[]).iter().step_by(GROUPS);
-                let zero = [simd.splat(0.0); GROUP];
-                let sums = tile::add_transposed_products(simd, columns, &panel[first..], zero);
+            let mut add = |p: usize, sums: [S::V; GROUP]| {
                 for (sum, &slot) in sums.iter().zip(slots) {
                     let to = &mut gradient[slot * panels + p];
                     simd.store(simd.add(simd.load(to), *sum), to);
                 }
+            };
+            let panel = |p: usize| &self.values[p * height..][first..height];
+            let zero = [simd.splat(0.0); GROUP];
+            let mut p = 0;
+            while S::MANY_REGISTERS && p + 2 <= panels {
+                let pair = [panel(p), panel(p + 1)];
+                let sums = tile::add_transposed_products(simd, columns(keys), pair, [zero; 2]);
+                add(p, sums[0]);
+                add(p + 1, sums[1]);
+                p += 2;
+            }
+            for p in p..panels {
+                let one = [panel(p)];
+                let sums = tile::add_transposed_products(simd, columns(keys), one, [zero]);
+                add(p, sums[0]);
             }
         }
     }

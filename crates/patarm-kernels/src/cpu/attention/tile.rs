@@ -206,19 +206,139 @@ pub(crate) fn add_products<S: Simd>(
     sums
 }
 
-/// `sums[c] += Σ_n columns[n][c] · panel[n]`.
+/// Panels multiplied at one time where there are registers for it: four rows by two
+/// panels are eight chains, which is what two multiply-adds a cycle of four cycles
+/// each need to stay busy.
+const WIDE: usize = 4;
+
+/// Several panels, one after another, each of `height` rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub(crate) data: &'a [Lanes],
+    pub(crate) height: usize,
+    pub(crate) count: usize,
+}
+
+impl<'a> Panels<'a> {
+    #[inline(always)]
+    fn panel(&self, p: usize) -> &'a [Lanes] {
+        &self.data[p * self.height..][..self.height]
+    }
+
+    /// Products of every panel `p`, given to `finish(p, products)`.
+    #[inline(always)]
+    pub(crate) fn multiply<S: Simd>(
+        &self,
+        simd: S,
+        rows: [&[f32]; GROUP],
+        mut finish: impl FnMut(usize, [S::V; GROUP]),
+    ) {
+        let zero = [simd.splat(0.0); GROUP];
+        let mut p = 0;
+        while S::MANY_REGISTERS && p + WIDE <= self.count {
+            let sums = add_wide(simd, rows, self.panels(p), [zero; WIDE]);
+            for n in 0..WIDE {
+                finish(p + n, sums[n]);
+            }
+            p += WIDE;
+        }
+        for p in p..self.count {
+            finish(p, add_products(simd, rows, self.panel(p), zero));
+        }
+    }
+
+    /// Adds the products of panel `p` and row `r` to `to[r · count + p]`.
+    #[inline(always)]
+    pub(crate) fn accumulate<S: Simd>(&self, simd: S, rows: [&[f32]; GROUP], to: &mut [Lanes]) {
+        let mut p = 0;
+        while S::MANY_REGISTERS && p + WIDE <= self.count {
+            let mut sums = [[simd.splat(0.0); GROUP]; WIDE];
+            for n in 0..WIDE {
+                sums[n] = self.load(simd, to, p + n);
+            }
+            let sums = add_wide(simd, rows, self.panels(p), sums);
+            for n in 0..WIDE {
+                self.store(simd, sums[n], to, p + n);
+            }
+            p += WIDE;
+        }
+        for p in p..self.count {
+            let sums = add_products(simd, rows, self.panel(p), self.load(simd, to, p));
+            self.store(simd, sums, to, p);
+        }
+    }
+
+    /// The panels from `p` on.
+    #[inline(always)]
+    fn panels(&self, p: usize) -> [&'_ [Lanes]; WIDE] {
+        let mut panels: [&[Lanes]; WIDE] = [&[]; WIDE];
+        for n in 0..WIDE {
+            panels[n] = self.panel(p + n);
+        }
+        panels
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, from: &[Lanes], p: usize) -> [S::V; GROUP] {
+        let mut sums = [simd.splat(0.0); GROUP];
+        for r in 0..GROUP {
+            sums[r] = simd.load(&from[r * self.count + p]);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(&self, simd: S, sums: [S::V; GROUP], to: &mut [Lanes], p: usize) {
+        for r in 0..GROUP {
+            simd.store(sums[r], &mut to[r * self.count + p]);
+        }
+    }
+}
+
+/// [`add_products`] with several panels: the same chains, more of them at a time.
 #[inline(always)]
-pub(crate) fn add_transposed_products<'a, S: Simd>(
+fn add_wide<S: Simd>(
+    simd: S,
+    rows: [&[f32]; GROUP],
+    panels: [&[Lanes]; WIDE],
+    mut sums: [[S::V; GROUP]; WIDE],
+) -> [[S::V; GROUP]; WIDE] {
+    let len = rows[0].len();
+    let rows = rows.map(|row| &row[..len]);
+    let panels = panels.map(|panel| &panel[..len]);
+    for n in 0..len {
+        let mut values = [simd.splat(0.0); WIDE];
+        for p in 0..WIDE {
+            values[p] = simd.load(&panels[p][n]);
+        }
+        for r in 0..GROUP {
+            let row = simd.splat(rows[r][n]);
+            for p in 0..WIDE {
+                sums[p][r] = simd.mul_add(row, values[p], sums[p][r]);
+            }
+        }
+    }
+    sums
+}
+
+/// `sums[p][c] += Σ_n columns[n][c] · panels[p][n]`.
+#[inline(always)]
+pub(crate) fn add_transposed_products<'a, S: Simd, const P: usize>(
     simd: S,
     columns: impl Iterator<Item = &'a [f32; GROUP]>,
-    panel: &[Lanes],
-    sums: [S::V; GROUP],
-) -> [S::V; GROUP] {
+    panels: [&[Lanes]; P],
+    sums: [[S::V; GROUP]; P],
+) -> [[S::V; GROUP]; P] {
     let mut sums = sums;
-    for (values, columns) in panel.iter().zip(columns) {
-        let values = simd.load(values);
-        for c in 0..GROUP {
-            sums[c] = simd.mul_add(simd.splat(columns[c]), values, sums[c]);
+    let panels = panels.map(|panel| &panel[..panels[0].len()]);
+    for (n, &[a, b, c, d]) in (0..panels[0].len()).zip(columns) {
+        let [a, b, c, d] = [simd.splat(a), simd.splat(b), simd.splat(c), simd.splat(d)];
+        for p in 0..P {
+            let values = simd.load(&panels[p][n]);
+            sums[p][0] = simd.mul_add(a, values, sums[p][0]);
+            sums[p][1] = simd.mul_add(b, values, sums[p][1]);
+            sums[p][2] = simd.mul_add(c, values, sums[p][2]);
+            sums[p][3] = simd.mul_add(d, values, sums[p][3]);
         }
     }
     sums

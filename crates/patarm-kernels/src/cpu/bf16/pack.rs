@@ -81,11 +81,14 @@ struct Target<'a> {
 impl Target<'_> {
     #[inline(always)]
     fn put<S: Simd>(&mut self, simd: S, pair: usize, even: S::V, odd: S::V) {
-        let (even, odd) = (simd.round_bf16(even), simd.round_bf16(odd));
+        let (even, odd) = match self.form {
+            Form::Single => (even, odd),
+            Form::Wide | Form::Paired => (simd.round_bf16(even), simd.round_bf16(odd)),
+        };
         let (vectors, vector) = (self.vectors, self.vector);
         let at = |depth: usize| depth * vectors + vector;
         match self.form {
-            Form::Wide => {
+            Form::Single | Form::Wide => {
                 simd.store(even, &mut self.out[at(2 * pair)]);
                 simd.store(odd, &mut self.out[at(2 * pair + 1)]);
             }

@@ -1,11 +1,14 @@
 //! A product cut into tasks.
 
 use super::tile::{Packed, PanelProduct, Widen};
-use super::{Form, PANEL, PANEL_VECTORS, Source, TILE, lanes, lanes_mut, pack};
+use super::{
+    Form, PANEL, PANEL_VECTORS, Source, TILE, call_form, lanes, lanes_mut, pack, weight_form,
+};
 use crate::backend::Update;
-use crate::cpu::Cpu;
+use crate::cpu::linear::inner_block;
 use crate::cpu::simd::{LANES, Lanes};
 use crate::cpu::threads::Rectangles;
+use crate::cpu::{Cpu, Precision};
 
 /// Packed rows of one task, in vectors: 1 MiB, half of a second-level cache.
 const CHUNK_VECTORS: usize = 16 * 1024;
@@ -22,7 +25,7 @@ const PART: usize = 2048;
 pub(crate) enum Right<'a> {
     /// Packed at every call.
     Values(Source<'a>),
-    /// Panels of pairs packed before.
+    /// Panels of a weight packed before.
     Panels(&'a [Lanes]),
 }
 
@@ -31,6 +34,7 @@ pub(crate) enum Right<'a> {
 pub(crate) struct Product<'a> {
     /// `[m, n, k]`.
     pub(crate) size: [usize; 3],
+    pub(crate) precision: Precision,
     pub(crate) left: Source<'a>,
     pub(crate) right: Right<'a>,
     pub(crate) scale: f32,
@@ -51,12 +55,12 @@ impl Product<'_> {
             }
             return;
         }
-        let form = cpu.multiplier.form();
+        let form = call_form(cpu, self.precision);
         let tiles = pack::tiles(cpu, self.left, (m, k), form);
         let tiles = Packed { lanes: lanes(&tiles), form };
         match self.right {
             Right::Panels(lanes) => {
-                let panels = Packed { lanes, form: Form::Paired };
+                let panels = Packed { lanes, form: weight_form(self.precision) };
                 Tasks::new(self, tiles, panels).run(cpu, out);
             }
             Right::Values(source) => {
@@ -76,6 +80,7 @@ impl Product<'_> {
         for start in (0..k.max(1)).step_by(part) {
             let product = Product {
                 size: [m, n, part.min(k - start)],
+                precision: self.precision,
                 left: self.left.inner_from(start),
                 right: Right::Values(right.inner_from(start)),
                 scale: self.scale,
@@ -135,18 +140,20 @@ impl<'a> Tasks<'a> {
                 cpu.isa.run(Widen { from: panel.lanes, to });
                 panel = Packed { lanes: &lanes(&widened)[..wide], form: Form::Wide };
             }
-            cpu.multiplier.run(
-                cpu,
-                PanelProduct {
-                    tiles: Packed { lanes: tiles, ..self.tiles },
-                    panel,
-                    scale: self.product.scale,
-                    update: self.product.update,
-                    out,
-                    rows,
-                    first: (first_row, index * PANEL),
-                },
-            );
+            let product = PanelProduct {
+                tiles: Packed { lanes: tiles, ..self.tiles },
+                panel,
+                scale: self.product.scale,
+                update: self.product.update,
+                out,
+                rows,
+                first: (first_row, index * PANEL),
+                block: inner_block(k),
+            };
+            match self.product.precision {
+                Precision::F32 | Precision::Quantised => cpu.isa.run(product),
+                Precision::Bf16 => cpu.multiplier.run(cpu, product),
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Form, PANEL_VECTORS, ROWS, TILE};
 use crate::backend::Update;
+use crate::cpu::each_row::each_row;
 use crate::cpu::simd::{Kernel, LANES, Lanes, Simd};
 use crate::cpu::threads::Rectangles;
 
@@ -30,6 +31,8 @@ pub(super) struct PanelProduct<'a> {
     /// Rows of the tiles, the first row and the first column of the result.
     pub(super) rows: usize,
     pub(super) first: (usize, usize),
+    /// Vectors of one block of the inner dimension; a block is summed by itself.
+    pub(super) block: usize,
 }
 
 impl Kernel for PanelProduct<'_> {
@@ -53,20 +56,6 @@ impl Kernel for PanelProduct<'_> {
     }
 }
 
-/// Repeats a statement for every row below a constant. Written out, because sums in
-/// an array that a loop indexes would live in memory instead of registers.
-macro_rules! each_row {
-    ($rows:expr, $row:ident => $body:expr) => {
-        each_row!(@ $rows, $row, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $rows:expr, $row:ident, $body:expr, $($n:literal)*) => {$(
-        if $n < $rows {
-            let $row = $n;
-            $body;
-        }
-    )*};
-}
-
 impl PanelProduct<'_> {
     #[inline(always)]
     fn rows_from<S: Simd, const R: usize>(
@@ -77,31 +66,48 @@ impl PanelProduct<'_> {
     ) {
         let panel = self.panel.lanes.as_chunks::<PANEL_VECTORS>().0;
         match (self.tiles.form, self.panel.form) {
-            (Form::Wide, Form::Wide) => {
-                self.write(simd, row, wide::<S, R>(simd, tile, panel, half))
-            }
             (Form::Wide, Form::Paired) => {
                 self.write(simd, row, widening::<S, R>(simd, tile, panel, half));
             }
+            (Form::Wide, _) => self.write(simd, row, wide::<S, R>(simd, tile, panel, half)),
             (Form::Paired, _) => self.write(simd, row, pairs::<S, R>(simd, tile, panel, half)),
+            (Form::Single, _) => {
+                let mut update = self.update;
+                for (tile, panel) in tile.chunks(self.block).zip(panel.chunks(self.block)) {
+                    let sums = single::<S, R>(simd, tile, panel, half);
+                    self.write_with(simd, row, sums, update);
+                    update = Update::Add;
+                }
+            }
         }
     }
 
     #[inline(always)]
     fn write<S: Simd, const R: usize>(&self, simd: S, row: usize, sums: Sums<S::V, R>) {
+        self.write_with(simd, row, sums, self.update);
+    }
+
+    #[inline(always)]
+    fn write_with<S: Simd, const R: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        sums: Sums<S::V, R>,
+        update: Update,
+    ) {
         let limit = self.rows - row;
         each_row!(R, r => if r < limit {
-            self.write_row(simd, self.first.0 + row + r, sums[r]);
+            self.write_row(simd, self.first.0 + row + r, sums[r], update);
         });
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "tasks write disjoint rectangles")]
-    fn write_row<S: Simd>(&self, simd: S, row: usize, sums: [S::V; PANEL_VECTORS]) {
+    fn write_row<S: Simd>(&self, simd: S, row: usize, sums: [S::V; PANEL_VECTORS], update: Update) {
         // SAFETY: a task is alone with its rows and columns of the result.
         let out = unsafe { self.out.row(row, self.first.1, PANEL_VECTORS * LANES) };
         let scale = simd.splat(self.scale);
-        let value = |sum, before: &[f32]| match self.update {
+        let value = |sum, before: &[f32]| match update {
             Update::Set => simd.mul(sum, scale),
             Update::Add => simd.mul_add(sum, scale, simd.load_part(before, 0.0)),
         };
@@ -138,6 +144,21 @@ fn add<S: Simd, const R: usize>(
 #[inline(always)]
 fn load<S: Simd>(simd: S, row: &PanelRow) -> [S::V; PANEL_VECTORS] {
     [simd.load(&row[0]), simd.load(&row[1]), simd.load(&row[2])]
+}
+
+/// Single precision, in order.
+#[inline(always)]
+fn single<S: Simd, const R: usize>(
+    simd: S,
+    tile: &[Lanes],
+    panel: &[PanelRow],
+    half: usize,
+) -> Sums<S::V, R> {
+    let mut sums = [[simd.splat(0.0); PANEL_VECTORS]; R];
+    for (left, right) in tile.iter().zip(panel) {
+        add::<S, R>(simd, &mut sums, (left, half), load(simd, right));
+    }
+    sums
 }
 
 /// Both operands wide: within a pair, the second number first.

@@ -96,7 +96,7 @@ macro_rules! with_token {
 
 /// Two registers of eight lanes.
 #[derive(Clone, Copy)]
-pub(crate) struct Pair(__m256, __m256);
+pub(crate) struct Pair(pub(super) __m256, pub(super) __m256);
 
 impl Simd for Avx2 {
     type V = Pair;
@@ -192,6 +192,7 @@ fn round_bf16_avx2(a: __m256) -> __m256 {
 
 impl Simd for Avx512 {
     type V = __m512;
+    const MANY_REGISTERS: bool = true;
 
     with_token! {
         fn splat(value: f32) -> __m512 {
@@ -269,6 +270,7 @@ macro_rules! as_avx512f {
 
 impl Simd for Avx512Bf16 {
     type V = __m512;
+    const MANY_REGISTERS: bool = true;
 
     as_avx512f! {
         fn splat(value: f32) -> __m512;

@@ -127,7 +127,10 @@ fn a_row_is_the_same_to_the_bit_whatever_rows_are_beside_it() {
         let (x, weight) = (values(ROWS * input, 9), values(output * input, 10));
         let compute = |cpu: &Cpu, first: usize, tokens: usize| {
             let x = cpu.upload(&x[first * input..][..tokens * input]);
-            let weight = cpu.upload(&weight);
+            let mut weight = cpu.upload(&weight);
+            if !tokens.is_multiple_of(3) {
+                cpu.prepare_weight(&mut weight, output, input);
+            }
             let mut out = cpu.alloc(tokens * output);
             let shape = LinearShape { tokens, input, output };
             cpu.linear(&x, &weight, None, shape, 1.0, (&mut out, Update::Set));
@@ -212,7 +215,11 @@ fn random_shapes_have_right_values_and_rows_that_stand_alone() {
             let mut out = cpu.alloc(tokens * output);
             let shape = LinearShape { tokens, input, output };
             let target = (&mut out, Update::Set);
-            cpu.linear(&x, &cpu.upload(&weight), None, shape, 1.0, target);
+            let mut weight = cpu.upload(&weight);
+            if (seed + tokens as u64).is_multiple_of(2) {
+                cpu.prepare_weight(&mut weight, output, input);
+            }
+            cpu.linear(&x, &weight, None, shape, 1.0, target);
             out.host().to_vec()
         };
         let all = compute(&cpus[0], 0, tokens);

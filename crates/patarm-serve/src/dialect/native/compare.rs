@@ -158,7 +158,7 @@ async fn pairwise(
     question: Question,
     responses: Vec<String>,
 ) -> Result<Response, Fault> {
-    if card.family == Family::Scalar {
+    if card.family != Family::Generative {
         let message = "this model scores one response at a time: use mode pointwise";
         return Err(Fault::new(FaultCode::Unsupported, message));
     }

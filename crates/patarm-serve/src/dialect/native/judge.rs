@@ -6,13 +6,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use patarm_reward::judgement::Judgement;
+use patarm_reward::model::Reward;
 use patarm_reward::serving::{Answer, Ask, Delivery, JudgeAsk, ModelCard};
 use patarm_text::Item;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ItemError, Prompt, TaskName};
+use super::{ItemError, Prompt, StepScore, TaskName, TokenScore};
 use crate::core::{Ticket, Update};
 use crate::dialect::Dialect;
 use crate::exchange::{Exchange, InFlight, KEEP_ALIVE, Route, json as json_reply};
@@ -50,8 +51,17 @@ pub struct JudgeReply {
     pub valid_votes: usize,
     /// Smallest and largest score, where the scale has ends.
     pub scale: Option<[f64; 2]>,
-    /// The votes.
+    /// The votes; none from models that write nothing.
     pub judgements: Vec<JudgementReply>,
+    /// Variance of the number, for models that give a distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variance: Option<f64>,
+    /// The value of every scored token in order, for models that give any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenScore>,
+    /// The value of every step in order, for models that give any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepScore>,
     /// Tokens read.
     pub prompt_tokens: usize,
 }
@@ -113,6 +123,11 @@ impl JudgeReply {
             Answer::Judgements(judgements) => judgements.iter().map(Into::into).collect(),
             _ => Vec::new(),
         };
+        let nothing = Reward::default();
+        let reward = match answer {
+            Answer::Reward(reward) => reward,
+            _ => &nothing,
+        };
         Self {
             model: card.name.clone(),
             score: vote.map(|vote| vote.value),
@@ -120,6 +135,9 @@ impl JudgeReply {
             valid_votes: vote.map_or(0, |vote| vote.num_valid),
             scale: card.scale.map(|(low, high)| [low, high]),
             judgements,
+            variance: reward.variance,
+            tokens: reward.token_values.iter().map(TokenScore::from).collect(),
+            steps: StepScore::of(reward),
             prompt_tokens,
         }
     }

@@ -1,7 +1,8 @@
 //! `POST /v1/score`: one number for each item.
 
 use axum::response::Response;
-use patarm_reward::serving::{Ask, JudgeAsk, ModelCard};
+use patarm_reward::model::{Reward, TokenValue};
+use patarm_reward::serving::{Answer, Ask, JudgeAsk, ModelCard};
 use patarm_text::Item;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,10 @@ pub struct ScoreRequest {
     pub items: Vec<ItemRequest>,
     /// Judgements an item, for models that write any.
     pub votes: Option<usize>,
+    /// Whether to tell the value of every token or step of a response, for models that
+    /// give any.
+    #[serde(default)]
+    pub tokens: bool,
 }
 
 /// One item.
@@ -64,30 +69,89 @@ pub struct ItemScore {
     /// Votes with a usable number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_votes: Option<usize>,
+    /// Variance of the number, for models that give a distribution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variance: Option<f64>,
+    /// Probability of each rating from 1 on, for models that give a distribution.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub distribution: Vec<f64>,
+    /// The value of every scored token in order, where it was asked for and the model
+    /// gives any; the texts together are the response and what ends its turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenScore>,
+    /// The value of every step in order, where it was asked for and the model gives any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepScore>,
     /// Why there is no score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ItemError>,
 }
 
+/// The value of one step of a response.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct StepScore {
+    /// Its first character in the response.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
+    /// Its value.
+    pub value: f64,
+}
+
+impl StepScore {
+    /// The steps of a reward.
+    pub(crate) fn of(reward: &Reward) -> Vec<Self> {
+        let spans = reward.step_spans.iter().zip(&reward.step_values);
+        spans.map(|(&(start, end), &value)| Self { start, end, value }).collect()
+    }
+}
+
+/// The value of one token.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct TokenScore {
+    /// Its text; empty for a token that only completes a character.
+    pub text: String,
+    /// Its value.
+    pub value: f64,
+}
+
+impl From<&TokenValue> for TokenScore {
+    fn from(token: &TokenValue) -> Self {
+        Self { text: token.text.clone(), value: token.value }
+    }
+}
+
 impl ItemScore {
     /// The result of one item.
-    pub(crate) fn new(
-        id: Option<String>,
-        card: &ModelCard,
-        result: Result<patarm_reward::serving::Answer, Fault>,
-    ) -> Self {
-        let vote = result.and_then(|answer| card.number(&answer).map_err(Fault::from));
+    pub(crate) fn new(id: Option<String>, card: &ModelCard, result: Result<Answer, Fault>) -> Self {
+        let vote = result
+            .as_ref()
+            .map_err(Fault::clone)
+            .and_then(|answer| card.number(answer).map_err(Fault::from));
         let (error, vote) = match vote {
             Ok(vote) => (None, Some(vote)),
             Err(fault) => (Some(ItemError::from(&fault)), None),
+        };
+        let reward = match result {
+            Ok(Answer::Reward(reward)) => *reward,
+            _ => Reward::default(),
         };
         Self {
             id,
             score: vote.map(|vote| vote.value),
             spread: vote.map(|vote| vote.spread),
             valid_votes: vote.map(|vote| vote.num_valid),
+            variance: reward.variance,
+            tokens: reward.token_values.iter().map(TokenScore::from).collect(),
+            steps: StepScore::of(&reward),
+            distribution: reward.distribution,
             error,
         }
+    }
+
+    /// The same without values of tokens and steps.
+    fn without_parts(self) -> Self {
+        Self { tokens: Vec::new(), steps: Vec::new(), ..self }
     }
 }
 
@@ -141,10 +205,13 @@ impl Route for Score {
         let prompt_tokens = ticket.num_prompt_tokens().iter().sum();
         let answers = ticket.collect().await;
         let card = host.card();
-        let results = ids.into_iter().zip(answers);
+        let result = |(id, answer)| {
+            let result = ItemScore::new(id, card, answer);
+            if request.tokens { result } else { result.without_parts() }
+        };
         json(&ScoreReply {
             model: card.name.clone(),
-            results: results.map(|(id, answer)| ItemScore::new(id, card, answer)).collect(),
+            results: ids.into_iter().zip(answers).map(result).collect(),
             prompt_tokens,
         })
     }

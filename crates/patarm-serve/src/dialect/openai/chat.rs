@@ -15,6 +15,8 @@ use crate::fault::{Fault, FaultCode};
 
 /// Most stop strings, as in the protocol.
 const MAX_STOPS: usize = 4;
+/// Most alternatives of a token, as in the protocol.
+const MAX_TOP_LOGPROBS: usize = 20;
 /// Longest stop string, in bytes.
 const MAX_STOP_BYTES: usize = 256;
 
@@ -50,7 +52,7 @@ pub struct ChatRequest {
     /// Whether to tell the log-probability of every token.
     #[serde(default)]
     pub logprobs: Option<bool>,
-    /// Alternatives of every token; only 0 is there.
+    /// Most probable tokens to tell at the place of every token, 0 to 20; with `logprobs`.
     #[serde(default)]
     pub top_logprobs: Option<usize>,
     /// Whether to send server-sent events while the model writes.
@@ -147,8 +149,11 @@ fn unsupported(what: &str) -> Fault {
 
 impl ChatRequest {
     fn check(self, max_choices: usize) -> Result<Checked, Fault> {
-        if self.top_logprobs.unwrap_or(0) > 0 {
-            return Err(unsupported("top_logprobs: only the chosen token's is there"));
+        let logprobs = self.logprobs.unwrap_or(false);
+        let top_logprobs = self.top_logprobs.unwrap_or(0);
+        if top_logprobs > MAX_TOP_LOGPROBS || (top_logprobs > 0 && !logprobs) {
+            let message = format!("top_logprobs must lie in 0..={MAX_TOP_LOGPROBS}, with logprobs");
+            return Err(Fault::bad_request(message));
         }
         if !matches!(&self.response_format, Value::Null) && self.response_format["type"] != "text" {
             return Err(unsupported("response_format: only text is there"));
@@ -169,6 +174,7 @@ impl ChatRequest {
             stop: stops(self.stop)?,
             seed: self.seed.unwrap_or(0) as u64,
             choice: 0,
+            top_logprobs,
             delivery: if stream { Delivery::Streamed } else { Delivery::Whole },
             conversation,
         };
@@ -176,7 +182,7 @@ impl ChatRequest {
             model: self.model,
             ask,
             num_choices,
-            logprobs: self.logprobs.unwrap_or(false),
+            logprobs,
             stream: stream.then(|| self.stream_options.unwrap_or_default()),
         })
     }
@@ -310,6 +316,7 @@ mod tests {
             ("stop", json!([""])),
             ("stop", json!(["a", "b", "c", "d", "e"])),
             ("top_logprobs", json!(5)),
+            ("top_logprobs", json!(21)),
             ("response_format", json!({ "type": "json_object" })),
             ("tools", json!([{}])),
             ("messages", json!([])),

@@ -20,8 +20,19 @@ pub struct TokenLogprob {
     pub logprob: f64,
     /// Its bytes; null where the engine does not tell.
     pub bytes: Option<Vec<u8>>,
-    /// Alternatives: none.
-    pub top_logprobs: Vec<()>,
+    /// The most probable tokens at its place, as many as were asked for.
+    pub top_logprobs: Vec<Alternative>,
+}
+
+/// A token that could have been written.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Alternative {
+    /// Its text; bytes that are no whole character show as U+FFFD.
+    pub token: String,
+    /// Its log-probability.
+    pub logprob: f64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 impl Logprobs {
@@ -31,10 +42,15 @@ impl Logprobs {
 }
 
 fn token(token: &ChatToken) -> TokenLogprob {
+    let alternative = |(bytes, logprob): &(Vec<u8>, f64)| Alternative {
+        token: String::from_utf8_lossy(bytes).into_owned(),
+        logprob: *logprob,
+        bytes: bytes.clone(),
+    };
     TokenLogprob {
         token: String::from_utf8_lossy(&token.bytes).into_owned(),
         logprob: token.logprob,
         bytes: (!token.bytes.is_empty()).then(|| token.bytes.clone()),
-        top_logprobs: Vec::new(),
+        top_logprobs: token.alternatives.iter().map(alternative).collect(),
     }
 }

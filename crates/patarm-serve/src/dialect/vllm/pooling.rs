@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Sequences, Usage, shown, usage};
-use crate::dialect::base64::{Encoding, Vector};
+use crate::dialect::vector::{Encoding, Vector};
 use crate::dialect::{Dialect, scoring};
 use crate::exchange::{Exchange, Route, json};
 use crate::fault::{Fault, FaultCode};

@@ -12,13 +12,21 @@ pub(super) fn peak_memory_bytes() -> Option<u64> {
 
 /// Field 10 of `/proc/PID/stat`; field 2, the name, may hold blanks and brackets.
 fn parse_minor_page_faults(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(7)?.parse().ok()
+    fields_after_name(stat)?.nth(7)?.parse().ok()
 }
 
-/// `VmHWM` of `/proc/PID/status`, in KiB there.
+/// The fields of `/proc/PID/stat` behind the name, from the third on.
+pub(super) fn fields_after_name(stat: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace())
+}
+
 fn parse_peak_memory(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    bytes_of(status, "VmHWM:")
+}
+
+/// A size of `/proc/PID/status`, in KiB there.
+pub(super) fn bytes_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1_024)
 }

@@ -7,6 +7,7 @@
 //! batch shows.
 
 mod client;
+mod process;
 mod report;
 mod workload;
 
@@ -21,7 +22,8 @@ use crate::cli::load::LoadOptions;
 use crate::exit::{Code, failure};
 use crate::output;
 use client::Client;
-use report::{LoadReport, Memory, Outcome, Tally};
+use process::{ServerProcess, Spent};
+use report::{LoadReport, Outcome, Tally};
 use workload::{Draw, Kind, Text, Workload};
 
 /// The route that is loaded.
@@ -32,15 +34,14 @@ pub(super) fn run(options: &LoadOptions, global: &Global) -> anyhow::Result<()> 
     if options.connections == 0 || options.requests == 0 {
         return Err(failure(Code::Usage, "--connections and --requests must be at least 1"));
     }
-    let work = Workload::new(options);
-    let start = Instant::now();
-    let pool = reference(options, &work)?;
-    let alone = Alone::new(&pool, start.elapsed());
-    let memory = Memory::watch(options.server_pid);
-    let start = Instant::now();
-    let tallies = load(options, &pool, &memory)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let report = LoadReport::new(options, tallies, seconds, (alone, &memory));
+    let process = ServerProcess::new(options.server_pid);
+    let mut pool: Vec<Known> = Workload::new(options).texts().into_iter().map(Known::new).collect();
+    let start = process.now();
+    reference(options, &mut pool)?;
+    let alone = Alone::new(&pool, start.spent());
+    let start = process.now();
+    let tallies = load(options, &pool, &process)?;
+    let report = LoadReport::new(options, tallies, start.spent(), (alone, &process));
     if global.json {
         output::json(&report)?;
     } else {
@@ -52,11 +53,18 @@ pub(super) fn run(options: &LoadOptions, global: &Global) -> anyhow::Result<()> 
     }
 }
 
-/// A text with the score the server gives it when it is asked for nothing else.
+/// A text with the scores the server gives it when it is asked for nothing else, where
+/// it was asked.
 struct Known {
     text: Text,
-    scores: Vec<f64>,
+    scores: Option<Vec<f64>>,
     tokens: u64,
+}
+
+impl Known {
+    fn new(text: Text) -> Self {
+        Self { text, scores: None, tokens: 0 }
+    }
 }
 
 /// What the server does with requests that come one at a time.
@@ -64,36 +72,38 @@ struct Known {
 struct Alone {
     requests: usize,
     tokens: u64,
-    seconds: f64,
+    spent: Spent,
 }
 
 impl Alone {
-    fn new(pool: &[Known], time: std::time::Duration) -> Self {
+    fn new(pool: &[Known], spent: Spent) -> Self {
         Self {
-            requests: pool.iter().map(|known| known.scores.len()).sum(),
+            requests: pool.iter().filter_map(|known| Some(known.scores.as_ref()?.len())).sum(),
             tokens: pool.iter().map(|known| known.tokens).sum(),
-            seconds: time.as_secs_f64(),
+            spent,
         }
     }
 }
 
-fn reference(options: &LoadOptions, work: &Workload) -> anyhow::Result<Vec<Known>> {
+fn reference(options: &LoadOptions, pool: &mut [Known]) -> anyhow::Result<()> {
     let mut client = Client::new(&options.url)?;
-    work.texts().into_iter().map(|text| know(&mut client, options, text)).collect()
+    let alone = options.alone.unwrap_or(pool.len());
+    pool.iter_mut().take(alone).try_for_each(|known| know(&mut client, options, known))
 }
 
 /// Asks for every response of a text in a request of its own.
-fn know(client: &mut Client, options: &LoadOptions, text: Text) -> anyhow::Result<Known> {
-    let mut known = Known { scores: Vec::new(), tokens: 0, text };
+fn know(client: &mut Client, options: &LoadOptions, known: &mut Known) -> anyhow::Result<()> {
+    let mut alone_scores = Vec::new();
     for response in known.text.responses.clone() {
         let alone = Text { prompt: known.text.prompt.clone(), responses: vec![response] };
         let reply = client.post(PATH, &alone.body("alone"))?.json()?;
         let scores = scores(&reply, "alone", 1)
             .map_err(|what| failure(Code::Remote, format!("{}: {what}", options.url)))?;
-        known.scores.extend(scores);
+        alone_scores.extend(scores);
         known.tokens += reply["prompt_tokens"].as_u64().unwrap_or(0);
     }
-    Ok(known)
+    known.scores = Some(alone_scores);
+    Ok(())
 }
 
 /// The scores of a reply, if they are those of the request with this id.
@@ -112,11 +122,15 @@ fn scores(reply: &Value, id: &str, count: usize) -> Result<Vec<f64>, String> {
     each.collect()
 }
 
-fn load(options: &LoadOptions, pool: &[Known], memory: &Memory) -> anyhow::Result<Vec<Tally>> {
+fn load(
+    options: &LoadOptions,
+    pool: &[Known],
+    process: &ServerProcess,
+) -> anyhow::Result<Vec<Tally>> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.connections)
-            .map(|_| scope.spawn(|| connection(options, pool, &next, memory)))
+            .map(|_| scope.spawn(|| connection(options, pool, &next, process)))
             .collect();
         workers
             .into_iter()
@@ -130,7 +144,7 @@ fn connection(
     options: &LoadOptions,
     pool: &[Known],
     next: &AtomicUsize,
-    memory: &Memory,
+    process: &ServerProcess,
 ) -> anyhow::Result<Tally> {
     let mut client = Client::new(&options.url)?;
     let mut tally = Tally::default();
@@ -139,7 +153,7 @@ fn connection(
         if number >= options.requests {
             return Ok(tally);
         }
-        memory.sample(number, options.requests);
+        process.sample_memory(number, options.requests);
         let draw = Draw { seed: options.seed, number: number as u64 };
         let known = &pool[draw.text(pool.len(), options.requests)];
         let start = Instant::now();
@@ -158,13 +172,21 @@ fn whole(client: &mut Client, known: &Known, number: usize) -> anyhow::Result<Ou
     if reply.status != 200 {
         return Ok(Outcome::Refused(reply.status));
     }
-    Ok(match scores(&reply.json()?, &id, known.scores.len()) {
+    let reply = reply.json()?;
+    let tokens = reply["prompt_tokens"].as_u64().unwrap_or(0);
+    Ok(match scores(&reply, &id, known.text.responses.len()) {
         Err(what) => Outcome::Mispaired(what),
-        Ok(scores) if scores.iter().zip(&known.scores).any(|(a, b)| a.to_bits() != b.to_bits()) => {
-            Outcome::OtherScore(json!({ "alone": known.scores, "loaded": scores }).to_string())
-        }
-        Ok(_) => Outcome::Answered { tokens: known.tokens },
+        Ok(scores) => match &known.scores {
+            Some(alone) if bits(alone) != bits(&scores) => {
+                Outcome::OtherScore(json!({ "alone": alone, "loaded": scores }).to_string())
+            }
+            _ => Outcome::Answered { tokens },
+        },
     })
+}
+
+fn bits(scores: &[f64]) -> Vec<u64> {
+    scores.iter().map(|score| score.to_bits()).collect()
 }
 
 fn damaged(client: &mut Client, draw: &Draw, known: &Known) -> anyhow::Result<Outcome> {

@@ -9,7 +9,7 @@ use patarm_reward::judgement::Judgement;
 use patarm_reward::model::{ItemFault, JudgeRequest, PointwiseJudge};
 use patarm_reward::observer::Observer;
 
-use crate::cli::{Global, JudgeMode, JudgeOptions, Measure, OrderChoice, Readout};
+use crate::cli::{EvalMode, Global, JudgeOptions, Measure, OrderChoice, Readout};
 use crate::exit::{Code, failure};
 use crate::judging::{with_completer, with_pairwise, with_pointwise};
 use crate::reward_models::{gives_numbers, with_reward_model};
@@ -39,21 +39,19 @@ pub(super) fn with(
         (None, _) => return Err(failure(Code::Usage, "give --model or --scores")),
     };
     let judge = JudgeOptions { model: model.clone(), asking: options.asking.clone() };
-    match asks {
-        Asks::Responses | Asks::Steps => {}
-        Asks::Completions | Asks::Questions => {
-            return with_completer(&judge, global, observer, &mut |completer| {
-                act(&Subject::Completer(completer))
-            });
-        }
+    let writes = matches!(asks, Asks::Completions | Asks::Questions);
+    if writes || matches!(options.mode, EvalMode::FourWay | EvalMode::Ratings) {
+        return with_completer(&judge, global, observer, &mut |completer| {
+            act(&Subject::Completer(completer))
+        });
     }
     let folder = options.cache.clone().unwrap_or_else(|| options.out.join("cache"));
     std::fs::create_dir_all(&folder)?;
     let fingerprint = fingerprint::of_judge(&judge, global)?;
     let cache = AnswerCache::open(&folder.join(CACHE_FILE), &fingerprint, observer.as_ref())?;
     match options.mode {
-        JudgeMode::Pointwise => pointwise(&judge, &cache, (global, observer), act)?,
-        JudgeMode::Pairwise => pairwise((&judge, options.orders), &cache, (global, observer), act)?,
+        EvalMode::Pairwise => pairwise((&judge, options.orders), &cache, (global, observer), act)?,
+        _ => pointwise(&judge, &cache, (global, observer), act)?,
     }
     if let Some(error) = cache.take_write_error() {
         output::remark(&format!("answers could not be kept: {error}"));

@@ -5,29 +5,40 @@ use std::sync::Arc;
 
 use patarm_files::{RewardConfig, RewardFamily};
 use patarm_models::EngineLimits;
+use patarm_reward::cache::judged::AnswerCache;
 use patarm_reward::cache::{CachedCompleter, VerdictCache};
 use patarm_reward::completer::{Completer, CompletionRequest, CompletionResult};
+use patarm_reward::embedded::ReadOut;
 use patarm_reward::judge::CompleterJudge;
+use patarm_reward::observer::Silent;
 use patarm_reward::openai::{OpenAiCompleter, OpenAiTarget};
+use patarm_reward::ordinal::OrdinalText;
 use patarm_reward::scalar::ScalarText;
 use patarm_reward::serving::{
-    GenerativeModel, GenerativeText, ModelCard, RemoteModel, ScalarModel, ServedModel,
+    BatchModel, CachedModel, Family, GenerativeModel, GenerativeText, ModelCard, NumberModel,
+    Reading, RemoteModel, ServedModel,
 };
 use patarm_reward::template::JudgeTemplate;
+use patarm_reward::voting::VoteCombine;
 use patarm_text::tokenizer::Tokenizer;
 
+use super::kept::KeptModel;
 use crate::cli::serve::Serve;
 use crate::cli::{Global, JudgeOptions};
+use crate::combined::CombinedModel;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
-use crate::{judging, reward_models, training};
+use crate::reward_models::AnyHead;
+use crate::{energy, fingerprint, judging, reward_models, training};
 
 /// All models, in the order they were named.
 pub(super) fn open(options: &Serve, global: &Global) -> anyhow::Result<Vec<Box<dyn ServedModel>>> {
     let is_remote =
         |named: &&String| split_name(named).is_ok_and(|(_, model)| OpenAiTarget::is_remote(model));
-    if options.cache.is_some() && options.models.iter().filter(is_remote).count() != 1 {
-        let message = "--cache keeps the answers of one remote model, and there must be one";
+    let num_remote = options.models.iter().filter(is_remote).count();
+    if options.cache.is_some() && num_remote != 1 && (num_remote, options.models.len()) != (0, 1) {
+        let message = "--cache keeps the answers of one judge: give one remote model, or one \
+                       model alone";
         return Err(failure(Code::Usage, message));
     }
     options.models.iter().map(|named| open_one(named, options, global)).collect()
@@ -52,9 +63,24 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     if OpenAiTarget::is_remote(model) {
         return remote(name, &asked, options.cache.as_deref());
     }
+    // With several models the file is the remote one's.
+    let cache = options.cache.as_deref().filter(|_| options.models.len() == 1);
+    if cache.is_some() && reward_models::gives_numbers(model)? {
+        let message = format!("--cache keeps judgements, and {name} writes none");
+        return Err(failure(Code::Usage, message));
+    }
+    if CombinedModel::is_one(Path::new(model)) {
+        return kept((name, &asked), (Family::Combined, None), global);
+    }
     let located = resolve::locate(model)?;
+    if energy::is_one(&located) {
+        return kept((name, &asked), (Family::Energy, energy::normalisation(&located)?), global);
+    }
     if let Some(config) = reward_models::description(&located)? {
-        return scalar(name, &located, &config, global);
+        if matches!(config.family, RewardFamily::Step(_)) {
+            return kept((name, &asked), (Family::Step, config.mean.zip(config.std)), global);
+        }
+        return number(name, &located, &config, global);
     }
     let loaded = resolve::load(located, global)?;
     let config = judging::judge_config(&asked, &loaded.located)?;
@@ -62,24 +88,59 @@ fn open_one(named: &str, options: &Serve, global: &Global) -> anyhow::Result<Box
     let settings = judging::settings(&asked, &config, &text);
     let text = GenerativeText::new(name, text, settings, loaded.located.sha256.clone())?;
     let limits = EngineLimits { slots: options.cache_tokens, ..EngineLimits::default() };
-    Ok(Box::new(GenerativeModel::new(loaded.decoder, text, limits)))
+    let judge = Box::new(GenerativeModel::new(loaded.decoder, text, limits));
+    let Some(path) = cache else { return Ok(judge) };
+    let fingerprint = fingerprint::of_judge(&asked, global)?;
+    let cache = Arc::new(AnswerCache::open(path, &fingerprint, &Silent)?);
+    Ok(Box::new(CachedModel::new(judge, cache, Box::new(not_kept))))
 }
 
-fn scalar(
+fn not_kept(error: &patarm_reward::Error) {
+    tracing::warn!(%error, "answers are given but not kept");
+}
+
+fn number(
     name: &str,
     located: &Located,
     config: &RewardConfig,
     global: &Global,
 ) -> anyhow::Result<Box<dyn ServedModel>> {
     let (_, decoder, head) = reward_models::load_weights(located, config, global)?;
-    let (RewardFamily::Scalar {}, Some(head)) = (&config.family, head) else {
-        let message =
-            format!("{name}: a {} is not served yet; use `patarm score`", config.family.name());
-        return Err(failure(Code::Model, message));
+    let tokenizer = Arc::new(Tokenizer::open(&located.base)?);
+    let reading = match (&config.family, head) {
+        (_, AnyHead::Scalar(head)) => Reading::Scalar(ScalarText::new(tokenizer)?, head),
+        (_, AnyHead::Token(head)) => Reading::Token(ScalarText::new(tokenizer)?, head.0),
+        (RewardFamily::Ordinal {}, _) => Reading::Ordinal(OrdinalText::new(tokenizer)?),
+        _ => {
+            let message =
+                format!("{name}: a {} is not served; use `patarm score`", config.family.name());
+            return Err(failure(Code::Model, message));
+        }
     };
-    let text = ScalarText::new(Arc::new(Tokenizer::open(&located.base)?))?;
     let revision = located.sha256.clone();
-    Ok(Box::new(ScalarModel::new(name, (decoder, head), text, config, revision)))
+    Ok(Box::new(NumberModel::new(name, decoder, reading, config, revision)))
+}
+
+/// A model that is opened as `patarm score` opens it and stays where it is.
+fn kept(
+    (name, asked): (&str, &JudgeOptions),
+    (family, normalisation): (Family, Option<(f64, f64)>),
+    global: &Global,
+) -> anyhow::Result<Box<dyn ServedModel>> {
+    let card = ModelCard {
+        name: name.to_owned(),
+        family,
+        // The model itself says what is too long for it: its tokens are not known here.
+        max_tokens: usize::MAX,
+        votes: 1,
+        read_out: ReadOut::Expected,
+        combine: VoteCombine::Mean,
+        scale: None,
+        normalisation,
+        template: None,
+        revision: None,
+    };
+    Ok(Box::new(BatchModel::new(KeptModel::open(asked, global)?, card)))
 }
 
 fn remote(
@@ -113,7 +174,7 @@ impl Completer for Remembering {
     fn complete(&self, requests: &[CompletionRequest]) -> Vec<CompletionResult> {
         let results = self.0.complete(requests);
         if let Some(error) = self.0.take_write_error() {
-            tracing::warn!(%error, "answers are given but not kept");
+            not_kept(&error);
         }
         results
     }

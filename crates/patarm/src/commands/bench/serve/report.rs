@@ -1,12 +1,12 @@
 //! What came of a load.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Alone;
+use super::process::{ServerProcess, Spent, grew};
 use crate::cli::load::LoadOptions;
 
 /// What became of one request.
@@ -40,44 +40,6 @@ impl Tally {
     }
 }
 
-/// Resident memory of the server while it is loaded.
-#[derive(Debug)]
-pub(super) struct Memory {
-    pid: Option<u32>,
-    samples: Mutex<BTreeMap<usize, u64>>,
-}
-
-/// How often memory is looked at during a load.
-const MEMORY_SAMPLES: usize = 20;
-
-impl Memory {
-    pub(super) fn watch(pid: Option<u32>) -> Self {
-        Self { pid, samples: Mutex::default() }
-    }
-
-    /// Called before every request; looks now and then.
-    pub(super) fn sample(&self, number: usize, total: usize) {
-        if number.is_multiple_of((total / MEMORY_SAMPLES).max(1))
-            && let Some(bytes) = self.pid.and_then(resident_bytes)
-            && let Ok(mut samples) = self.samples.lock()
-        {
-            samples.insert(number, bytes);
-        }
-    }
-
-    fn taken(&self) -> Vec<u64> {
-        self.samples
-            .lock()
-            .map_or_else(|_| Vec::new(), |samples| samples.values().copied().collect())
-    }
-}
-
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
-}
-
 /// What `--json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct LoadReport {
@@ -104,11 +66,16 @@ pub(super) struct LoadReport {
     tokens: u64,
     /// Tokens of the answered texts, shared ones counted each time, over the time.
     tokens_per_s: f64,
+    /// The same over the server's time on the processor, which other programs do not
+    /// lengthen; `null` where it is not known.
+    tokens_per_cpu_s: Option<f64>,
     alone_requests: usize,
     /// Tokens a second of the same texts, one response a request, one request at a time.
     alone_tokens_per_s: f64,
+    alone_tokens_per_cpu_s: Option<f64>,
     /// How many times faster the load went.
     speedup: f64,
+    cpu_speedup: Option<f64>,
     latency_ms: Latency,
     /// Resident memory of the server, evenly through the run.
     server_memory_bytes: Vec<u64>,
@@ -140,8 +107,8 @@ impl LoadReport {
     pub(super) fn new(
         options: &LoadOptions,
         tallies: Vec<Tally>,
-        seconds: f64,
-        (alone, memory): (Alone, &Memory),
+        spent: Spent,
+        (alone, process): (Alone, &ServerProcess),
     ) -> Self {
         let mut report = Self {
             version: 1,
@@ -158,15 +125,18 @@ impl LoadReport {
             damage_missed: 0,
             mispaired: 0,
             other_scores: 0,
-            seconds,
+            seconds: spent.seconds,
             answers_per_s: 0.0,
             tokens: 0,
             tokens_per_s: 0.0,
+            tokens_per_cpu_s: None,
             alone_requests: alone.requests,
-            alone_tokens_per_s: alone.tokens as f64 / alone.seconds,
+            alone_tokens_per_s: alone.tokens as f64 / alone.spent.seconds,
+            alone_tokens_per_cpu_s: alone.spent.cpu_s.map(|cpu_s| alone.tokens as f64 / cpu_s),
             speedup: 0.0,
+            cpu_speedup: None,
             latency_ms: Latency::default(),
-            server_memory_bytes: memory.taken(),
+            server_memory_bytes: process.memory(),
             first_fault: None,
         };
         let mut times = Vec::new();
@@ -177,9 +147,12 @@ impl LoadReport {
             report.count(outcome);
         }
         report.latency_ms = Latency::of(times);
-        report.answers_per_s = report.answered as f64 / seconds;
-        report.tokens_per_s = report.tokens as f64 / seconds;
+        report.answers_per_s = report.answered as f64 / spent.seconds;
+        report.tokens_per_s = report.tokens as f64 / spent.seconds;
+        report.tokens_per_cpu_s = spent.cpu_s.map(|cpu_s| report.tokens as f64 / cpu_s);
         report.speedup = report.tokens_per_s / report.alone_tokens_per_s;
+        let both = report.tokens_per_cpu_s.zip(report.alone_tokens_per_cpu_s);
+        report.cpu_speedup = both.map(|(loaded, alone)| loaded / alone);
         report
     }
 
@@ -218,7 +191,7 @@ impl LoadReport {
         let lost = self.requests - self.num_done();
         let wrong = self.mispaired + self.other_scores + self.damage_missed;
         if lost == 0 && wrong == 0 && unforeseen.is_empty() {
-            return None;
+            return grew(&self.server_memory_bytes, self.requests);
         }
         Some(format!(
             "{lost} requests lost, {} answers of other requests, {} scores that depend on the \
@@ -253,6 +226,14 @@ impl LoadReport {
                 "latency      p50 {p50:.0} ms, p90 {p90:.0} ms, p99 {p99:.0} ms, max {max:.0} ms"
             ),
         ];
+        if let (Some(alone), Some(loaded), Some(speedup)) =
+            (self.alone_tokens_per_cpu_s, self.tokens_per_cpu_s, self.cpu_speedup)
+        {
+            lines.push(format!(
+                "processor    {loaded:.0} tokens/s of the server's time on it, {alone:.0} one by \
+                 one: {speedup:.2} times"
+            ));
+        }
         if let (Some(first), Some(last)) =
             (self.server_memory_bytes.first(), self.server_memory_bytes.last())
         {
@@ -289,7 +270,8 @@ mod tests {
                 tally.add(outcome.clone(), Duration::from_millis(1));
             }
             let options = LoadOptions { requests: 2, ..options.clone() };
-            LoadReport::new(&options, vec![tally], 1.0, (Alone::default(), &Memory::watch(None)))
+            let process = ServerProcess::new(None);
+            LoadReport::new(&options, vec![tally], Spent::default(), (Alone::default(), &process))
         };
         let fine = Outcome::Answered { tokens: 3 };
         assert_eq!(report(&[fine.clone(), Outcome::Cancelled]).faults(), None);

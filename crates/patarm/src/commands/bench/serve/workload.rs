@@ -15,6 +15,9 @@ const WORDS: [&str; 48] = [
     "work", "first", "new", "years", "after", "also", "world", "only", "state", "life",
 ];
 
+/// Responses to a prompt where several share one.
+const GROUP: u64 = 8;
+
 /// Streams of draws.
 const TEXT: u64 = 1;
 const CHOICE: u64 = 2;
@@ -63,20 +66,22 @@ impl Workload {
 
     fn text(&self, index: u64) -> Text {
         // Lengths in words, about as many tokens.
-        let (prompt, response, count) = match self.kind {
-            LoadKind::Short => (10..60, 10..60, 1),
-            LoadKind::Mixed => (10..500, 10..500, 1),
-            LoadKind::Shared => (300..500, 20..60, 8),
+        let (prompt, response, parts) = match self.kind {
+            LoadKind::Short => (10..60, 10..60, 1..2),
+            LoadKind::Mixed => (10..500, 10..500, 1..2),
+            LoadKind::Shared => (300..500, 20..60, 1..1 + GROUP),
+            LoadKind::Spread => (300..500, 20..60, 1 + index % GROUP..2 + index % GROUP),
         };
+        let group = if self.kind == LoadKind::Spread { index / GROUP } else { index };
         let words = |range: &std::ops::Range<usize>, part: u64| {
-            let draw = |n: usize, at: u64| random::below(n, self.seed, &[TEXT, index, part, at]);
+            let draw = |n: usize, at: u64| random::below(n, self.seed, &[TEXT, group, part, at]);
             let length = range.start + draw(range.len(), 0);
             let each = (0..length as u64).map(|at| WORDS[draw(WORDS.len(), at + 1)]);
             each.collect::<Vec<_>>().join(" ")
         };
         Text {
             prompt: words(&prompt, 0),
-            responses: (1..=count).map(|part| words(&response, part)).collect(),
+            responses: parts.map(|part| words(&response, part)).collect(),
         }
     }
 }
@@ -131,6 +136,25 @@ impl Draw {
             2 => b"{\"items\": [{\"prompt\": 1, \"response\": \"r\"}]}".to_vec(),
             3 => b"[".repeat(10_000),
             _ => [b"{\"sprites\": 1,", &body[1..]].concat(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_texts_are_the_shared_ones_taken_apart() {
+        let texts = |workload: LoadKind, pool: usize| {
+            let options = LoadOptions { workload, pool, ..LoadOptions::for_tests() };
+            Workload::new(&options).texts()
+        };
+        let (shared, spread) = (texts(LoadKind::Shared, 2), texts(LoadKind::Spread, 16));
+        for (index, text) in spread.iter().enumerate() {
+            let whole = &shared[index / GROUP as usize];
+            assert_eq!(text.prompt, whole.prompt);
+            assert_eq!(text.responses, [whole.responses[index % GROUP as usize].clone()]);
         }
     }
 }

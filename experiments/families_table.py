@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""The tables of families.sh.
+
+usage: families_table.py OUT
+
+One table a set: held-out accuracy by seed and over seeds (the interval resamples
+prompts, see summarise.py), the gain over the first family of the set on the same items,
+calibration error, bias towards length, faults, training tokens and time of the updates.
+Sets of steps: the area under the curve of right against wrong steps. Needs the standard library only.
+"""
+
+import json
+import re
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from summarise import bootstrap, credits, defined_mean, differences, interval, mean, over_seeds, percent, rows
+
+NAME = re.compile(r"(hh|shortcut|ultrafeedback|qrm|flagged|prmbench|bigbench_mistake)-(.+)-f([0-9.]+)-s(\d+)$")
+FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
+
+
+def finished(out):
+    """Folders of finished runs: by (set, share of swapped labels), then family, then seed."""
+    found = defaultdict(lambda: defaultdict(dict))
+    for mark in out.glob("*.seconds"):
+        match = NAME.match(mark.stem if mark.suffix == ".seconds" else "")
+        if match:
+            set_, family, flip, seed = match.groups()
+            found[set_, float(flip)][family][int(seed)] = mark.with_suffix("")
+    return found
+
+
+def result(folder):
+    return json.loads((folder / "evaluations/trained/result.json").read_text())
+
+
+def trained_tokens(folder):
+    return sum(row.get("num_tokens") or 0 for row in rows(folder / "metrics.jsonl"))
+
+
+def minutes(folder):
+    """Time of the updates: that of the median one for all, so that a pause counts little."""
+    seconds = [(row.get("num_tokens") or 0) / row["train_tokens_per_s"] + (row.get("rollout_seconds") or 0)
+               for row in rows(folder / "metrics.jsonl") if row.get("train_tokens_per_s")]
+    return len(seconds) * statistics.median(seconds) / 60 if seconds else float("nan")
+
+
+def shown(values, digits=3):
+    value = defined_mean(float("nan") if value is None else value for value in values)
+    return f"{value:.{digits}f}" if value == value else "–"
+
+
+def share(parts):
+    return percent(mean(part["value"] for part in parts if part))
+
+
+def pair_row(family, seeds, first):
+    folders = [folder for _, folder in sorted(seeds.items())]
+    measured = {seed: credits(folder / "evaluations/trained") for seed, folder in sorted(seeds.items())}
+    results = [result(folder) for folder in folders]
+    by_seed = " / ".join(percent(mean(credit for credit, _ in one.values())) for one in measured.values())
+    common = sorted(measured.keys() & first.keys())
+    against = "–"
+    if common and measured != first:
+        against = interval(bootstrap(over_seeds([differences(first[seed], measured[seed]) for seed in common])), "+")
+    bias = [one["length_bias"] for one in results]
+    calibration = [(one.get("calibration") or {}).get("expected_calibration_error") for one in results]
+    plain = [credits(folder / "evaluations/plain") for folder in folders]
+    without = interval(bootstrap(over_seeds(plain))) if all(plain) else "–"
+    return measured, [
+        family, by_seed, interval(bootstrap(over_seeds(list(measured.values())))), against, shown(calibration),
+        shown([one["correlation"] for one in bias], 2),
+        f'{share([one["chosen_longer"] for one in bias])} / {share([one["chosen_shorter"] for one in bias])}',
+        percent(mean(one["accuracy"]["fault_share"] for one in results)), without,
+        f"{mean(map(trained_tokens, folders)):.0f}", shown(map(minutes, folders), 1)]
+
+
+def pairs(title, families):
+    example = result(next(iter(next(iter(families.values())).values())))
+    longer = example["baselines"]["longer_wins"]["half_credit"]
+    print(f"\n### {title}: {example['accuracy']['num_pairs']} held-out pairs; the longer answer wins "
+          f"{percent(longer['value'])} %\n")
+    print("| family | by seed | mean, 95 % | against the first | calibration error | score and length | "
+          "right where the better one is longer / shorter | faults, % | without the planted word | "
+          "training tokens | minutes |")
+    print("|" + "---|" * 11)
+    first = {}
+    for family in sorted(families, key=FAMILIES.index):
+        measured, cells = pair_row(family, families[family], first)
+        first = first or measured
+        print("| " + " | ".join(cells) + " |")
+
+
+def steps(title, seeds):
+    print(f"\n### {title}: steps of held-out solutions\n")
+    print("| seed | area under the curve, 95 % | within a solution | right at ½, % | more frequent label, % | "
+          "calibration error | training tokens | minutes |")
+    print("|" + "---|" * 8)
+    for seed, folder in sorted(seeds.items()):
+        measured = json.loads((folder / "held_out_steps.json").read_text())
+        print("| " + " | ".join([
+            str(seed), figure(measured["auc"]), figure(measured["auc_within"]),
+            figure(measured["accuracy"]), figure(measured["majority"]),
+            shown([measured.get("calibration_error", measured.get("expected_calibration_error"))]),
+            f"{trained_tokens(folder):.0f}", f"{minutes(folder):.1f}"]) + " |")
+
+
+def figure(part):
+    if isinstance(part, dict):
+        bounds = part.get("interval") or {}
+        return interval((part["value"], bounds.get("low", float("nan")), bounds.get("high", float("nan"))))
+    return "–" if part is None else percent(part)
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    for (set_, flip), families in sorted(finished(Path(sys.argv[1])).items()):
+        title = set_ if flip == 0 else f"{set_}, {100 * flip:.0f} % of the training labels swapped"
+        if set_ in ("prmbench", "bigbench_mistake"):
+            steps(title, families["process_reward"])
+        else:
+            pairs(title, families)
+
+
+if __name__ == "__main__":
+    main()
