@@ -204,11 +204,12 @@ KERNEL __launch_bounds__(THREADS)
 
 // D = rowsum(d_out out) of every query and head, a warp each.
 KERNEL attention_delta(const float* out, const float* d_out, u32 rows, float* delta) {
-    u32 row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
+    u64 row = warp_of_grid();
+    u32 lane = threadIdx.x % WARP;
     if (row >= rows) return;
     float sum = 0.0f;
     for (u32 d = lane; d < HEAD_DIM; d += WARP) {
-        sum = fmaf(out[(u64)row * HEAD_DIM + d], d_out[(u64)row * HEAD_DIM + d], sum);
+        sum = fmaf(out[row * HEAD_DIM + d], d_out[row * HEAD_DIM + d], sum);
     }
     sum = warp_sum(sum);
     if (lane == 0) delta[row] = sum;

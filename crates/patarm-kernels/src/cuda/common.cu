@@ -20,6 +20,11 @@ typedef unsigned long long u64;
     for (u64 n = blockIdx.x * (u64)blockDim.x + threadIdx.x; n < (len);          \
          n += gridDim.x * (u64)blockDim.x)
 
+// Which warp of the whole grid this is.
+__device__ __forceinline__ u64 warp_of_grid() {
+    return (blockIdx.x * (u64)blockDim.x + threadIdx.x) / WARP;
+}
+
 __device__ __forceinline__ float infinity() { return __uint_as_float(0x7f800000u); }
 
 __device__ __forceinline__ float from_bf16(u16 x) { return __uint_as_float((u32)x << 16); }

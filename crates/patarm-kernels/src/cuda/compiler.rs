@@ -15,6 +15,9 @@ use super::program::Program;
 /// CPU's.
 const OPTIONS: &[&str] = &["--std=c++17"];
 
+/// Bytes of the hash at the beginning of a kept file.
+const DIGEST_BYTES: usize = 32;
+
 /// The run-time compiler.
 #[derive(Debug)]
 pub(crate) struct Compiler {
@@ -77,15 +80,13 @@ impl Compiler {
     ) -> Result<Image, DeviceFault> {
         let (source, options) = (program.source(), options(program, architecture));
         let path = self.cache.as_ref().map(|folder| folder.join(self.file(&source, &options)));
-        if let Some(bytes) = path.as_ref().and_then(|path| std::fs::read(path).ok())
-            && !bytes.is_empty()
-        {
-            return Ok(Image { bytes });
+        if let Some(image) = path.as_deref().and_then(kept) {
+            return Ok(image);
         }
         let image = compile(&source, &options, architecture.starts_with("sm_"))?;
         if let Some(path) = path {
             // A cache that cannot be written only costs time.
-            let _ = keep(&path, &image.bytes);
+            let _ = keep(&path, &image);
         }
         Ok(image)
     }
@@ -107,13 +108,24 @@ fn options(program: Program, architecture: &str) -> Vec<String> {
     options
 }
 
+/// What a file keeps: the hash of an image, then the image. A file that was cut short or
+/// changed counts as absent, because the driver reads an image without being told its
+/// length.
+fn kept(path: &Path) -> Option<Image> {
+    let stored = std::fs::read(path).ok()?;
+    let (digest, bytes) = stored.split_at_checked(DIGEST_BYTES)?;
+    let is_whole = !bytes.is_empty() && Sha256::digest(bytes).as_slice() == digest;
+    is_whole.then(|| Image { bytes: bytes.to_vec() })
+}
+
 /// Writes beside and renames, so that a file is whole or absent.
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn keep(path: &Path, image: &Image) -> std::io::Result<()> {
     let Some(folder) = path.parent() else { return Ok(()) };
     std::fs::create_dir_all(folder)?;
     let beside = path.with_extension(format!("{}.part", std::process::id()));
     let mut file = std::fs::File::create(&beside)?;
-    file.write_all(bytes)?;
+    file.write_all(&Sha256::digest(&image.bytes))?;
+    file.write_all(&image.bytes)?;
     file.sync_all()?;
     std::fs::rename(beside, path)
 }

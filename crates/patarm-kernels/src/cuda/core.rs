@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::device::{Address, Argument, Device, DeviceFault, Launch};
+use super::device::{Address, Argument, Device, DeviceFault, FaultKind, Launch};
 use super::memory::{Allocator, Block};
 use super::program::Program;
 use crate::buffer::Buffer;
@@ -47,12 +47,19 @@ impl Grid {
     }
 }
 
-/// Sizes are 32-bit numbers on the device.
-///
-/// # Panics
-/// Beyond 2³² - 1, which no buffer that fits a device reaches in rows or widths.
+/// Sizes are 32-bit numbers on the device, below 2³¹: a grid has no more blocks, and
+/// kernels may add two of them. Beyond, it unwinds with a fault.
 pub(crate) fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or_else(|_| panic!("{count} does not fit a kernel's 32-bit size"))
+    match i32::try_from(count) {
+        Ok(count) => count.unsigned_abs(),
+        Err(_) => {
+            let message = format!(
+                "{count} rows or blocks at one time are more than a CUDA device counts; lower the \
+                 batch or the lengths"
+            );
+            DeviceFault::new(FaultKind::Device, message).unwind()
+        }
+    }
 }
 
 /// Device, memory and the uploads that are kept.

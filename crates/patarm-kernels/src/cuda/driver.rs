@@ -20,19 +20,18 @@ use super::program::Program;
 /// Shared memory a kernel may use without asking for more.
 const PLAIN_SHARED_BYTES: u32 = 48 << 10;
 
-/// A device, its primary context and one stream.
+/// A device, its primary context and one stream. Fields are dropped in this order.
 #[derive(Debug)]
 pub(crate) struct Gpu {
     name: String,
     architecture: String,
     max_shared_bytes: usize,
-    device: sys::CUdevice,
-    context: Pointer<sys::CUctx_st>,
-    stream: Pointer<sys::CUstream_st>,
     compiler: Compiler,
-    blas: Blas,
     functions: Mutex<HashMap<(Program, &'static str), Pointer<sys::CUfunc_st>>>,
     modules: Mutex<HashMap<Program, Pointer<sys::CUmod_st>>>,
+    blas: Blas,
+    stream: Stream,
+    context: Context,
 }
 
 /// A handle of the driver.
@@ -62,8 +61,66 @@ fn fault(what: &str, error: DriverError) -> DeviceFault {
     DeviceFault::new(kind, format!("CUDA, {what}: {text} ({:?})", error.0))
 }
 
+/// The primary context of a device, let go of when dropped.
+#[derive(Debug)]
+struct Context {
+    device: sys::CUdevice,
+    handle: Pointer<sys::CUctx_st>,
+}
+
+impl Context {
+    /// Makes it the calling thread's, too.
+    fn retain(device: sys::CUdevice) -> Result<Self, DeviceFault> {
+        // SAFETY: the device exists; the context is released when dropped.
+        let handle = unsafe { result::primary_ctx::retain(device) };
+        let context = Self { device, handle: Pointer(handle.map_err(|e| fault("context", e))?) };
+        context.enter()?;
+        Ok(context)
+    }
+
+    fn enter(&self) -> Result<(), DeviceFault> {
+        // SAFETY: the context lives as long as `self`.
+        unsafe { result::ctx::set_current(self.handle.0) }.map_err(|e| fault("context", e))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: retained once, and nothing of it is used after this.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+/// A stream, destroyed when dropped; its context outlives it and is current.
+#[derive(Debug)]
+struct Stream(Pointer<sys::CUstream_st>);
+
+impl Stream {
+    fn create() -> Result<Self, DeviceFault> {
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        Ok(Self(Pointer(stream.map_err(|e| fault("stream", e))?)))
+    }
+
+    fn handle(&self) -> sys::CUstream {
+        self.0.0
+    }
+
+    fn synchronise(&self) -> Result<(), DeviceFault> {
+        // SAFETY: the stream is live.
+        unsafe { result::stream::synchronize(self.handle()) }.map_err(|e| fault("waiting", e))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: created by `create`, destroyed once.
+        let _ = unsafe { result::stream::destroy(self.handle()) };
+    }
+}
+
 impl Gpu {
-    /// Opens a device by its number. `folders` are searched for libraries, `cache`
+    /// Opens a device by its number and loads the kernels that every model needs, so
+    /// that what is opened can be used. `folders` are searched for libraries, `cache`
     /// keeps compiled kernels.
     pub(crate) fn open(
         ordinal: usize,
@@ -71,58 +128,34 @@ impl Gpu {
         cache: Option<PathBuf>,
     ) -> Result<Self, DeviceFault> {
         require(Library::Driver, folders)?;
-        let (device, count) = find_device(ordinal)?;
-        let Some(device) = device else {
-            let message = match count {
-                0 => "no CUDA device is visible to the driver".to_owned(),
-                1 => format!("there is no CUDA device {ordinal}; the only one is 0"),
-                _ => format!("there is no CUDA device {ordinal}; there are 0 to {}", count - 1),
-            };
-            return Err(DeviceFault::new(FaultKind::Missing, message));
-        };
+        let device = find_device(ordinal)?;
+        let capability = capability(device, ordinal)?;
         let compiler = Compiler::open(folders, cache)?;
         require(Library::CublasLt, folders)?;
-        let capability = 10
-            * attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?
-            + attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        if capability < 80 {
-            let message = format!(
-                "CUDA device {ordinal} has compute capability {}.{}; 8.0 or later is needed \
-                 (bfloat16 tensor cores)",
-                capability / 10,
-                capability % 10
-            );
-            return Err(DeviceFault::new(FaultKind::Missing, message));
-        }
         let shared = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let max_shared_bytes = usize::try_from(attribute(device, shared)?).unwrap_or(0);
         let name = result::device::get_name(device).map_err(|e| fault("name of the device", e))?;
-        // SAFETY: the device exists; the context is released when dropped.
-        let context = unsafe { result::primary_ctx::retain(device) };
-        let context = Pointer(context.map_err(|e| fault("context", e))?);
-        // SAFETY: the context was just retained.
-        unsafe { result::ctx::set_current(context.0) }.map_err(|e| fault("context", e))?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
-        let stream = Pointer(stream.map_err(|e| fault("stream", e))?);
-        let blas = Blas::new(stream.0)?;
-        Ok(Self {
+        let context = Context::retain(device)?;
+        let stream = Stream::create()?;
+        let blas = Blas::new(stream.handle())?;
+        let gpu = Self {
             name,
             architecture: compiler.architecture(capability),
             max_shared_bytes,
-            device,
-            context,
-            stream,
             compiler,
-            blas,
             functions: Mutex::default(),
             modules: Mutex::default(),
-        })
+            blas,
+            stream,
+            context,
+        };
+        gpu.module(Program::Base)?;
+        Ok(gpu)
     }
 
     /// Makes the context the calling thread's.
     fn enter(&self) -> Result<(), DeviceFault> {
-        // SAFETY: the context lives as long as `self`.
-        unsafe { result::ctx::set_current(self.context.0) }.map_err(|e| fault("context", e))
+        self.context.enter()
     }
 
     /// A kernel of a program, which is compiled and loaded at first use.
@@ -170,23 +203,60 @@ impl Gpu {
         // SAFETY: the image is machine code with its length in its header, or PTX
         // that ends with a zero byte.
         let module = unsafe { result::module::load_data(image.bytes.as_ptr().cast()) };
-        let module = module.map_err(|e| fault("loading the kernels", e))?;
+        let module = module.map_err(|e| fault(&self.loading(), e))?;
         modules.insert(program, Pointer(module));
         Ok(module)
     }
+
+    /// What fails where the driver is older than the compiler.
+    fn loading(&self) -> String {
+        let (major, minor) = self.compiler.version();
+        let driver = driver_version();
+        let known = (driver / 1000, driver % 1000 / 10);
+        format!(
+            "loading kernels that version {major}.{minor} of the compiler made (the driver knows \
+             {}.{})",
+            known.0, known.1
+        )
+    }
 }
 
-/// The device of a number, if there is one, and how many there are.
-fn find_device(ordinal: usize) -> Result<(Option<sys::CUdevice>, i32), DeviceFault> {
-    let missing = |error: DriverError| {
-        let text = fault("start of the driver", error).to_string();
-        DeviceFault::new(FaultKind::Missing, format!("no CUDA device can be used here: {text}"))
-    };
-    result::init().map_err(missing)?;
-    let count = result::device::get_count().map_err(missing)?;
-    let ordinal = i32::try_from(ordinal).ok().filter(|&ordinal| ordinal < count);
-    let device = ordinal.map(result::device::get).transpose();
-    Ok((device.map_err(missing)?, count))
+/// The device of a number.
+fn find_device(ordinal: usize) -> Result<sys::CUdevice, DeviceFault> {
+    let missing = |message: String| DeviceFault::new(FaultKind::Missing, message);
+    let refused = |error: DriverError| missing(fault("start of the driver", error).to_string());
+    result::init().map_err(refused)?;
+    let count = result::device::get_count().map_err(refused)?;
+    match i32::try_from(ordinal).ok().filter(|&ordinal| ordinal < count) {
+        Some(ordinal) => result::device::get(ordinal).map_err(refused),
+        None => Err(missing(match count {
+            0 => "no CUDA device is visible to the driver".to_owned(),
+            1 => format!("there is no CUDA device {ordinal}; the only one is 0"),
+            _ => format!("there is no CUDA device {ordinal}; there are 0 to {}", count - 1),
+        })),
+    }
+}
+
+/// Ten times major plus minor compute capability, where it suffices.
+fn capability(device: sys::CUdevice, ordinal: usize) -> Result<i32, DeviceFault> {
+    let major = attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    if major >= 8 {
+        return Ok(10 * major + minor);
+    }
+    let message = format!(
+        "CUDA device {ordinal} has compute capability {major}.{minor}; 8.0 or later is needed \
+         (bfloat16 tensor cores)"
+    );
+    Err(DeviceFault::new(FaultKind::Missing, message))
+}
+
+/// A thousand times major plus ten times minor version of CUDA; 0 where it is not told.
+fn driver_version() -> i32 {
+    let mut version = 0;
+    // SAFETY: points to a number.
+    let told = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
+    told.map_or(0, |()| version)
 }
 
 fn attribute(device: sys::CUdevice, which: Attribute) -> Result<i32, DeviceFault> {
@@ -211,7 +281,9 @@ impl Device for Gpu {
 
     unsafe fn free(&self, address: Address) {
         if self.enter().is_ok() {
-            // SAFETY: the caller's promise; the driver waits for queued work.
+            // Work on a stream of its own is not what the driver promises to wait for.
+            let _ = self.stream.synchronise();
+            // SAFETY: the caller's promise, and queued work is done.
             let _ = unsafe { result::free_sync(address) };
         }
     }
@@ -219,7 +291,7 @@ impl Device for Gpu {
     unsafe fn set_bytes(&self, to: Address, value: u8, bytes: usize) -> Result<(), DeviceFault> {
         self.enter()?;
         // SAFETY: the caller's promise.
-        unsafe { result::memset_d8_async(to, value, bytes, self.stream.0) }
+        unsafe { result::memset_d8_async(to, value, bytes, self.stream.handle()) }
             .map_err(|e| fault("setting memory", e))
     }
 
@@ -230,7 +302,7 @@ impl Device for Gpu {
         self.enter()?;
         // SAFETY: the caller's promise. From pageable memory the driver copies to a
         // buffer of its own before it returns.
-        unsafe { result::memcpy_htod_async(to, from, self.stream.0) }
+        unsafe { result::memcpy_htod_async(to, from, self.stream.handle()) }
             .map_err(|e| fault("copying to the device", e))
     }
 
@@ -238,11 +310,10 @@ impl Device for Gpu {
         self.enter()?;
         if !to.is_empty() {
             // SAFETY: the caller's promise.
-            unsafe { result::memcpy_dtoh_async(to, from, self.stream.0) }
+            unsafe { result::memcpy_dtoh_async(to, from, self.stream.handle()) }
                 .map_err(|e| fault("copying from the device", e))?;
         }
-        // SAFETY: the stream is live.
-        unsafe { result::stream::synchronize(self.stream.0) }.map_err(|e| fault("waiting", e))
+        self.stream.synchronise()
     }
 
     unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), DeviceFault> {
@@ -251,7 +322,7 @@ impl Device for Gpu {
         }
         self.enter()?;
         // SAFETY: the caller's promise.
-        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.0) }
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.handle()) }
             .map_err(|e| fault("copying", e))
     }
 
@@ -269,7 +340,7 @@ impl Device for Gpu {
                 grid,
                 block,
                 launch.shared_bytes,
-                self.stream.0,
+                self.stream.handle(),
                 &mut pointers,
             )
         }
@@ -288,17 +359,12 @@ impl Drop for Gpu {
         if self.enter().is_err() {
             return;
         }
-        // SAFETY: nothing uses stream, modules and context after this; errors of a
-        // process that ends are of no use.
-        unsafe {
-            let _ = result::stream::synchronize(self.stream.0);
-            self.blas.close();
-            let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
-            for module in modules.values() {
-                let _ = result::module::unload(module.0);
-            }
-            let _ = result::stream::destroy(self.stream.0);
-            let _ = result::primary_ctx::release(self.device);
+        // Errors of a device that is let go of are of no use.
+        let _ = self.stream.synchronise();
+        let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for module in modules.values() {
+            // SAFETY: no kernel of it runs or will.
+            let _ = unsafe { result::module::unload(module.0) };
         }
     }
 }

@@ -5,7 +5,7 @@
 //! loader then answers the plain name with the library that is already there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::device::{DeviceFault, FaultKind};
 
@@ -20,7 +20,8 @@ pub(crate) enum Library {
     CublasLt,
 }
 
-/// Libraries kept loaded.
+/// Libraries kept loaded for as long as the program runs: `cudarc` keeps pointers into
+/// them.
 static LOADED: Mutex<Vec<libloading::Library>> = Mutex::new(Vec::new());
 
 impl Library {
@@ -40,16 +41,12 @@ impl Library {
 
     fn missing(self) -> DeviceFault {
         let message = match self {
-            Self::Driver => {
-                "no CUDA device can be used here: the driver's library (libcuda) was not found"
-            }
+            Self::Driver => "the driver's library (libcuda) was not found",
             Self::Nvrtc => {
-                "CUDA's run-time compiler (libnvrtc) was not found; install a CUDA toolkit and set \
-                 CUDA_HOME, or pip install nvidia-cuda-nvrtc in the active Python environment"
+                "CUDA's run-time compiler (libnvrtc, pip install nvidia-cuda-nvrtc) was not found"
             }
             Self::CublasLt => {
-                "CUDA's matrix library (libcublasLt) was not found; install a CUDA toolkit and set \
-                 CUDA_HOME, or pip install nvidia-cublas in the active Python environment"
+                "CUDA's matrix library (libcublasLt, pip install nvidia-cublas) was not found"
             }
         };
         DeviceFault::new(FaultKind::Missing, message)
@@ -64,7 +61,7 @@ pub(crate) fn require(library: Library, folders: &[PathBuf]) -> Result<(), Devic
     for stem in library.stems() {
         let mut found = folders.iter().flat_map(|folder| files(folder, stem));
         if let Some(loaded) = found.find_map(|path| load(&path)) {
-            LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(loaded);
+            LOADED.lock().unwrap_or_else(PoisonError::into_inner).push(loaded);
         }
     }
     if library.is_loadable() { Ok(()) } else { Err(library.missing()) }

@@ -215,8 +215,7 @@ pub(crate) fn plain_product(core: &Core, product: &Product) {
     };
     let strides = |operand: Operand| bytes_of_u64(&[operand.outer as u64, operand.inner as u64]);
     let (by_row, by_column) = (strides(left), strides(right));
-    let blocks = [number(columns.div_ceil(SIDE)), number(rows.div_ceil(SIDE))];
-    let grid = Grid { blocks, ..Grid::blocks(1) };
+    let grid = Grid::blocks(columns.div_ceil(SIDE) * rows.div_ceil(SIDE));
     let arguments = [
         Argument::Pointer(left.address),
         Argument::Bytes(&by_row),

@@ -90,7 +90,10 @@ impl Allocator {
         if self.release() == 0 {
             return Err(self.explain(&first, class));
         }
-        self.device.allocate(class).map_err(|fault| self.explain(&fault, class))
+        self.device.allocate(class).map_err(|fault| match fault.kind() {
+            FaultKind::OutOfMemory => self.explain(&fault, class),
+            _ => fault,
+        })
     }
 
     /// Gives everything that is free back to the device; returns its bytes.

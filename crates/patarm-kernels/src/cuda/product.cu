@@ -1,5 +1,6 @@
 // out (+)= scale left right of any strides: where the vendor's library has no kernel.
-// Blocks of 16 x 16 threads in a row, an element of the result each.
+// Blocks of 16 x 16 threads in a row, an element of the result each; blocks stand in
+// one row too, because a grid has few of them in its second direction.
 
 #define SIDE 16
 
@@ -15,8 +16,9 @@ __device__ void plain_product(const T* left, Operand by_row, const T* right, Ope
                               float* out, u32 rows, u32 columns, u32 inner, float scale, u32 add) {
     __shared__ float a[SIDE][SIDE + 1], b[SIDE][SIDE + 1];
     u32 x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
-    u64 row = (u64)blockIdx.y * SIDE + y, column = (u64)blockIdx.x * SIDE + x;
-    u64 other = (u64)blockIdx.x * SIDE + y;
+    u32 across = (columns + SIDE - 1) / SIDE;
+    u64 top = (u64)(blockIdx.x / across) * SIDE, left_edge = (u64)(blockIdx.x % across) * SIDE;
+    u64 row = top + y, column = left_edge + x, other = left_edge + y;
     float sum = 0.0f;
     for (u32 start = 0; start < inner; start += SIDE) {
         u32 k = start + x;

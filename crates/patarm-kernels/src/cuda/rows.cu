@@ -30,10 +30,11 @@ KERNEL scatter_add_rows(const float* rows, const u32* order, const u32* starts,
 // A warp a row.
 KERNEL rms_norm(const float* x, const float* weight, u32 rows, u32 dim, float eps, float* out,
                 float* inv_rms) {
-    u32 row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
+    u64 row = warp_of_grid();
+    u32 lane = threadIdx.x % WARP;
     if (row >= rows) return;
-    x += (u64)row * dim;
-    out += (u64)row * dim;
+    x += row * dim;
+    out += row * dim;
     float squares = 0.0f;
     for (u32 d = lane; d < dim; d += WARP) squares = fmaf(x[d], x[d], squares);
     float scale = 1.0f / sqrtf(warp_sum(squares) / (float)dim + eps);
@@ -44,11 +45,12 @@ KERNEL rms_norm(const float* x, const float* weight, u32 rows, u32 dim, float ep
 // With r = inv_rms and g = weight d_out: d_x (+)= r g - x r^3 mean(x g). A warp a row.
 KERNEL rms_norm_backward(const float* x, const float* weight, const float* inv_rms,
                          const float* d_out, u32 rows, u32 dim, u32 add, float* d_x) {
-    u32 row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
+    u64 row = warp_of_grid();
+    u32 lane = threadIdx.x % WARP;
     if (row >= rows) return;
-    x += (u64)row * dim;
-    d_out += (u64)row * dim;
-    d_x += (u64)row * dim;
+    x += row * dim;
+    d_out += row * dim;
+    d_x += row * dim;
     float dot = 0.0f;
     for (u32 d = lane; d < dim; d += WARP) dot = fmaf(x[d], weight[d] * d_out[d], dot);
     float r = inv_rms[row];

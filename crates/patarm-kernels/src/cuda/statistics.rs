@@ -160,9 +160,9 @@ impl<'a> Statistics<'a> {
                 self.launch_chosen("add_chosen", &logits, &tile, gradient.chosen);
                 let len = tile.rows.len() * tile.columns.len();
                 let d_logits = Operands::new(self.core, logits.address(), len, self.element);
-                self.into_hidden(&d_logits, &tile, d_hidden);
+                self.add_to_hidden(&d_logits, &tile, d_hidden);
                 if let Some(d_weight) = d_weight.as_deref_mut() {
-                    self.into_weight(&d_logits, &hidden, &tile, d_weight);
+                    self.add_to_weight(&d_logits, &hidden, &tile, d_weight);
                 }
             }
         }
@@ -189,7 +189,7 @@ impl<'a> Statistics<'a> {
         self.core.launch("statistics_slopes", Grid::blocks(tile.rows.len()), &arguments);
     }
 
-    fn into_hidden(&self, d_logits: &Operands, tile: &Tile, d_hidden: &mut Buffer) {
+    fn add_to_hidden(&self, d_logits: &Operands, tile: &Tile, d_hidden: &mut Buffer) {
         let (dim, width) = (self.shape.dim, tile.columns.len());
         let out = row(d_hidden.device_mut().address(), tile.rows.start, dim, Element::F32);
         multiply(
@@ -208,7 +208,7 @@ impl<'a> Statistics<'a> {
         );
     }
 
-    fn into_weight(
+    fn add_to_weight(
         &self,
         d_logits: &Operands,
         hidden: &Operands,

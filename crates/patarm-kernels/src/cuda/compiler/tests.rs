@@ -45,6 +45,25 @@ fn nvrtc_compiles_every_kernel_for_both_architectures() {
 }
 
 #[test]
+fn a_kept_file_that_is_damaged_is_not_used() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("below").join("x.cubin");
+    let image = Image { bytes: b"an image".to_vec() };
+    assert_eq!(kept(&path), None);
+    keep(&path, &image).expect("written");
+    assert_eq!(kept(&path), Some(image));
+    let whole = std::fs::read(&path).expect("read");
+    for damaged in [&whole[..whole.len() - 1], &whole[..DIGEST_BYTES], &whole[..5], b""] {
+        std::fs::write(&path, damaged).expect("written");
+        assert_eq!(kept(&path), None);
+    }
+    let mut changed = whole.clone();
+    changed[DIGEST_BYTES] ^= 1;
+    std::fs::write(&path, changed).expect("written");
+    assert_eq!(kept(&path), None);
+}
+
+#[test]
 fn a_cached_file_depends_on_source_options_and_version() {
     let compiler = |version| Compiler { version, architectures: vec![80, 90], cache: None };
     let (new, old) = (compiler((13, 0)), compiler((12, 8)));
