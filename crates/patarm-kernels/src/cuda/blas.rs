@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_width_of_one_has_a_valid_leading_dimension() {
-        let key = |size, left, right| {
+        let key = |size: [usize; 3], left, right| {
             let product = Product {
                 rows: size[0],
                 columns: size[1],
