@@ -3,8 +3,11 @@ and prints one table of ratios.
 
     python benches/peers/compare.py --patarm target/release/patarm --python VENV/bin/python
 
-The peer's faster precision counts; both are shown. --rounds repeats everything and
-reports medians over rounds, so that a busy minute does not decide.
+Every precision of both sides is shown. Training is compared in single precision, where
+the peer may choose the faster of its own; elsewhere each of ours stands against the peer's
+faster one, and `quantised` (eight bits a weight and an activation) is named as such.
+--rounds repeats everything and reports medians over rounds, so that a busy minute does not
+decide.
 """
 
 import argparse
@@ -40,9 +43,10 @@ def run(command):
     return found
 
 
-def ours(options, arguments):
+def ours(options, arguments, precision):
     command = [options.patarm, "bench", *arguments, "--shape", "smollm2-135m", "--json"]
-    return run([*command, "--threads", str(options.threads), "--repeats", str(options.repeats)])
+    command += ["--precision", precision, "--threads", str(options.threads)]
+    return run([*command, "--repeats", str(options.repeats)])
 
 
 def theirs(options, arguments, precision):
@@ -55,26 +59,35 @@ def theirs(options, arguments, precision):
 
 
 def measure(options, name):
-    """Medians over rounds: ours, and the peer in each precision."""
+    """Medians over rounds of every precision of both sides."""
     own, peer, figure = WORK[name]
-    precisions = ["bf16"] if name == "grpo" else options.precisions
-    runs = {"patarm": []} | {precision: [] for precision in precisions}
+    trains = name in ("train", "grpo")
+    peers = ["bf16"] if name == "grpo" else options.precisions
+    runs = {}
     for _ in range(options.rounds):
-        runs["patarm"].append(ours(options, own))
-        for precision in precisions:
-            runs[precision].append(theirs(options, peer, precision))
-    rate = lambda side: statistics.median(found[figure] for found in runs[side])
-    memory = lambda side: max(found["peak_memory_bytes"] for found in runs[side]) / 2**30
-    best = max(precisions, key=rate)
+        for precision in ["f32"] if trains else options.own_precisions:
+            runs.setdefault(("patarm", precision), []).append(ours(options, own, precision))
+        for precision in peers:
+            runs.setdefault(("peer", precision), []).append(theirs(options, peer, precision))
+    rates = {"patarm": {}, "peer": {}}
+    memory = {"patarm": {}, "peer": {}}
+    for (side, precision), found in runs.items():
+        rates[side][precision] = statistics.median(one[figure] for one in found)
+        memory[side][precision] = max(one["peak_memory_bytes"] for one in found) / 2**30
+    best = max(rates["peer"], key=rates["peer"].get)
     return {
         "work": name,
         "figure": figure,
-        "patarm": rate("patarm"),
-        "peer": {precision: rate(precision) for precision in precisions},
-        "ratio": rate("patarm") / rate(best),
-        "memory_gib": {"patarm": memory("patarm"), best: memory(best)},
+        "patarm": rates["patarm"],
+        "peer": rates["peer"],
+        "ratios": {key: rate / rates["peer"][best] for key, rate in rates["patarm"].items()},
+        "memory_gib": {"patarm": memory["patarm"], "peer": memory["peer"][best]},
         "load": os.getloadavg()[0],
     }
+
+
+def cells(values, form):
+    return ", ".join(f"{key} {value:{form}}" for key, value in values.items())
 
 
 def main():
@@ -85,16 +98,18 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--precisions", nargs="+", default=["bf16", "f32"])
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "f32"], help="the peer's")
+    parser.add_argument("--own-precisions", nargs="+", default=["f32", "quantised"])
     parser.add_argument("--work", nargs="+", choices=list(WORK), default=list(WORK))
     options = parser.parse_args()
-    print("| work | figure | patarm | peer | ratio | memory GiB, ours / peer |\n|---|---|---|---|---|---|")
+    print("| work | figure | patarm | peer | times the peer's faster | memory GiB, ours / peer |")
+    print("|---|---|---|---|---|---|")
     for name in options.work:
         row = measure(options, name)
-        peer = ", ".join(f"{key} {value:.3g}" for key, value in row["peer"].items())
-        memory = " / ".join(f"{value:.2f}" for value in row["memory_gib"].values())
+        memory = cells(row["memory_gib"]["patarm"], ".2f")
         print(
-            f"| {name} | {row['figure']} | {row['patarm']:.4g} | {peer} | {row['ratio']:.2f} | {memory} |",
+            f"| {name} | {row['figure']} | {cells(row['patarm'], '.4g')} | {cells(row['peer'], '.4g')} "
+            f"| {cells(row['ratios'], '.2f')} | {memory} / {row['memory_gib']['peer']:.2f} |",
             flush=True,
         )
         print(json.dumps(row), file=sys.stderr)

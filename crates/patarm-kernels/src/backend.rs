@@ -149,9 +149,6 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// prepared are multiplied in `f32`.
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize);
 
-    /// Whether the device offers [`Backend::quantised_weight`].
-    fn keeps_weights_quantised(&self) -> bool;
-
     /// The weight of linear maps in the form that its file has, without a copy of its
     /// values: products with it round the other operand to eight bits a block.
     ///
@@ -164,7 +161,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// changes, and has no gradient itself.
     ///
     /// # Panics
-    /// When the parts of the matrix do not fit together, or the device does not offer it.
+    /// When the parts of the matrix do not fit together, or the backend's precision is
+    /// not [`Precision::Quantised`] and it does not offer this.
     fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer;
 
     /// A buffer of `len` elements with unspecified contents, reused from the pool

@@ -41,6 +41,7 @@ pub use options::{CpuOptions, Instructions, Precision};
 pub(crate) use quantised::Packed;
 use simd::Isa;
 use simd::dots::Bytes;
+pub(crate) use simd::dots::nearest_half;
 use threads::Threads;
 
 /// The CPU backend.
@@ -132,10 +133,6 @@ impl Backend for Cpu {
 
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         weight.prepare(rows, columns);
-    }
-
-    fn keeps_weights_quantised(&self) -> bool {
-        true
     }
 
     fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer {

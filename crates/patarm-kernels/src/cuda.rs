@@ -72,16 +72,26 @@ impl Cuda {
     ///
     /// # Errors
     /// Of kind [`FaultKind::Missing`] where there is no such device, or a library is
-    /// missing; the message says which, and what to do.
+    /// missing; the message says which, and what to do. [`FaultKind::Device`] in
+    /// [`Precision::Quantised`], which is not offered.
     pub fn open(options: &CudaOptions) -> Result<Self, DeviceFault> {
         let CudaOptions { ordinal, precision, library_folders, cache } = options;
+        if *precision == Precision::Quantised {
+            let message =
+                "weights do not stay quantised on a CUDA device; choose another precision";
+            return Err(DeviceFault::new(FaultKind::Device, message));
+        }
         let gpu = driver::Gpu::open(*ordinal, library_folders, cache.clone())?;
         Ok(Self::on(Arc::new(gpu), *precision))
     }
 
     /// The same operations on an [`Emulator`], for tests.
+    ///
+    /// # Panics
+    /// In [`Precision::Quantised`].
     #[must_use]
     pub fn emulated(emulator: Emulator, precision: Precision) -> Self {
+        assert_ne!(precision, Precision::Quantised, "weights do not stay quantised here");
         Self::on(Arc::new(emulator), precision)
     }
 
@@ -103,8 +113,9 @@ impl Cuda {
     ) -> Attention<'a> {
         check_attention(inputs, plan, shape);
         let element = match self.precision {
-            Precision::F32 | Precision::Quantised => Element::F32,
             Precision::Bf16 => Element::Bf16,
+            // No backend is made in quantised precision.
+            Precision::F32 | Precision::Quantised => Element::F32,
         };
         Attention { core: &self.core, tables: &self.plans, element, plan, shape, inputs }
     }
@@ -123,12 +134,8 @@ impl Backend for Cuda {
         weight.prepare(rows, columns);
     }
 
-    fn keeps_weights_quantised(&self) -> bool {
-        false
-    }
-
     /// # Panics
-    /// Always: it is not offered.
+    /// Always: no CUDA backend has that precision.
     fn quantised_weight(&self, _: &QuantisedMatrix<'_>) -> Buffer {
         panic!("weights do not stay quantised on a CUDA device")
     }

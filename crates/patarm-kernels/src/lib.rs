@@ -36,5 +36,5 @@ pub use backend::{
 pub use buffer::Buffer;
 pub use cpu::{Cpu, CpuOptions, Instructions, Precision};
 pub use cuda::{Cuda, CudaOptions, DeviceFault, FaultKind};
-pub use quantised::{Offsets, QuantisedMatrix};
+pub use quantised::{EightBitMatrix, Offsets, QuantisedMatrix};
 pub use sampling::{SampledToken, SamplingOptions};

@@ -1,6 +1,6 @@
 //! Where the time of a training step, of scoring and of decoding goes, by operation.
 //!
-//! `cargo bench -p patarm-models --bench operations -- [threads] [f32|bf16]`
+//! `cargo bench -p patarm-models --bench operations -- [threads] [f32|bf16|quantised]`
 //!
 //! On one thread the time is that on the processor, which other programs do not
 //! lengthen, where the system tells.
@@ -28,21 +28,25 @@ const VOCAB: usize = 49_152;
 fn main() {
     let words: Vec<String> = std::env::args().collect();
     let threads = words.iter().find_map(|word| word.parse().ok()).unwrap_or(2);
-    let precision = match words.iter().any(|word| word == "f32") {
-        true => Precision::F32,
-        false => Precision::Bf16,
-    };
+    let all = [Precision::F32, Precision::Bf16, Precision::Quantised];
+    let named = all.into_iter().find(|kind| words.iter().any(|word| word == kind.name()));
+    let precision = named.unwrap_or_default();
     let options = CpuOptions { threads, precision, ..CpuOptions::default() };
     let Some(inner) = Cpu::with_options(&options) else { return };
     let timed = Arc::new(Timed { inner, threads, begun: Instant::now(), times: Mutex::default() });
     let mut decoder = Decoder::random(timed.clone(), shape(), 0);
     println!("{LAYERS} layers of the shape of SmolLM2-135M, {}, {threads} threads", timed.name());
-    let mut training = Training::new(&decoder);
-    training.step(&mut decoder);
+    if precision != Precision::Quantised {
+        let mut training = Training::new(&decoder);
+        training.step(&mut decoder);
+        let start = timed.start();
+        training.step(&mut decoder);
+        timed.report("training step, 4 × 512", start);
+    }
+    score(&decoder);
     let start = timed.start();
-    training.step(&mut decoder);
-    timed.report("training step, 4 × 512", start);
-    drop(training);
+    score(&decoder);
+    timed.report("scoring, 8 × 256", start);
     for batch in [1, 8, 32] {
         decode(&decoder, batch, 2, || {});
         let start = Cell::new(timed.start());
@@ -108,6 +112,15 @@ impl Training {
         let rates = (1e-5, 1.0);
         optimizer.update(backend.as_ref(), &mut decoder.parameters, gradients, &config, rates);
     }
+}
+
+/// The hidden states that a head on top would read.
+fn score(decoder: &Decoder) {
+    let mut forest = Forest::new();
+    for row in 0..8 {
+        forest.add(None, &ids(256, row));
+    }
+    drop(decoder.infer(&forest, &[]));
 }
 
 fn decode(decoder: &Decoder, batch: usize, tokens: usize, started: impl FnOnce()) {
@@ -216,10 +229,6 @@ impl Backend for Timed {
 
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         self.timed("prepare_weight", || self.inner.prepare_weight(weight, rows, columns))
-    }
-
-    fn keeps_weights_quantised(&self) -> bool {
-        self.inner.keeps_weights_quantised()
     }
 
     fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer {

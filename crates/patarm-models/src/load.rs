@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use patarm_files::{BlockOffsets, ModelFiles, QuantisedTensor, open_model};
-use patarm_kernels::{Backend, Buffer, Offsets, Precision, QuantisedMatrix, random};
+use patarm_kernels::{
+    Backend, Buffer, EightBitMatrix, Offsets, Precision, QuantisedMatrix, random,
+};
 
 use crate::block::Block;
 use crate::decoder::Decoder;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::linear::Linear;
 use crate::parameters::{ParameterId, ParameterSet};
 use crate::shape::DecoderShape;
@@ -19,11 +21,12 @@ type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Buffer, Error> + 'a;
 impl Decoder {
     /// Loads a folder in Hugging Face layout or a GGUF file. On a backend whose
     /// precision is [`Precision::Quantised`], matrices stay as a GGUF file quantises
-    /// them; such a matrix cannot be trained, but an adapter beside it can.
+    /// them, and others are rounded to eight bits ([`EightBitMatrix`]); such a matrix
+    /// cannot be trained, but an adapter beside it can.
     ///
     /// # Errors
-    /// When a file is unreadable, a tensor missing or of another shape, the
-    /// architecture unsupported, or weights are to stay quantised where none are.
+    /// When a file is unreadable, a tensor missing or of another shape, or the
+    /// architecture unsupported.
     pub fn load(backend: Arc<dyn Backend>, path: &Path) -> Result<Self, Error> {
         Self::from_files(backend, &open_model(path)?)
     }
@@ -52,41 +55,15 @@ impl Decoder {
         files: &ModelFiles,
     ) -> Result<Self, Error> {
         let device = Arc::clone(&backend);
-        if device.precision() == Precision::Quantised {
-            return Self::read_quantised(backend, shape, files);
-        }
         let mut read = |name: &str, dims: &[usize]| -> Result<Buffer, Error> {
-            Ok(device.upload(&files.weights.read_shaped(name, dims)?))
+            if device.precision() == Precision::Quantised
+                && let Some(stored) = files.weights.read_quantised(name, dims)?
+            {
+                return Ok(device.quantised_weight(&matrix(&stored)));
+            }
+            Ok(parameter(device.as_ref(), &files.weights.read_shaped(name, dims)?, dims))
         };
         Self::build(backend, shape, &mut read)
-    }
-
-    fn read_quantised(
-        backend: Arc<dyn Backend>,
-        shape: DecoderShape,
-        files: &ModelFiles,
-    ) -> Result<Self, Error> {
-        let device = Arc::clone(&backend);
-        let refuse = |sentence: String| Error::at(&files.path, ErrorKind::Unsupported(sentence));
-        if !device.keeps_weights_quantised() {
-            let device = device.name();
-            return Err(refuse(format!(
-                "{device} cannot keep weights quantised; choose another precision, or the CPU"
-            )));
-        }
-        let mut read = |name: &str, dims: &[usize]| -> Result<Buffer, Error> {
-            match files.weights.read_quantised(name, dims)? {
-                Some(stored) => Ok(device.quantised_weight(&matrix(&stored))),
-                None => Ok(device.upload(&files.weights.read_shaped(name, dims)?)),
-            }
-        };
-        let decoder = Self::build(backend, shape, &mut read)?;
-        if decoder.parameters.has_quantised() {
-            return Ok(decoder);
-        }
-        let sentence = "quantised precision keeps weights as a quantised GGUF file holds them, and \
-                        this model has none; choose another precision";
-        Err(refuse(sentence.into()))
     }
 
     /// A decoder with random weights: normal with deviation 0.02, norms at 1,
@@ -107,7 +84,7 @@ impl Decoder {
                 [_] => 0.0,
                 _ => 0.02 * random::normal(seed, &[stream, n as u64]) as f32,
             };
-            Ok(device.upload(&(0..len).map(value).collect::<Vec<f32>>()))
+            Ok(parameter(device.as_ref(), &(0..len).map(value).collect::<Vec<f32>>(), dims))
         };
         Self::build(backend, shape, &mut draw).expect("random weights are complete")
     }
@@ -132,6 +109,19 @@ impl Decoder {
             parameters.prepare_weight(backend.as_ref(), id);
         }
         Ok(Self { backend, shape, parameters, embedding, blocks, final_norm, output })
+    }
+}
+
+/// The buffer of a parameter: on a backend in quantised precision, a matrix whose rows
+/// are whole blocks is rounded.
+fn parameter(backend: &dyn Backend, values: &[f32], dims: &[usize]) -> Buffer {
+    let rounded = match (backend.precision(), dims) {
+        (Precision::Quantised, &[rows, columns]) => EightBitMatrix::round(values, rows, columns),
+        _ => None,
+    };
+    match rounded {
+        Some(rounded) => backend.quantised_weight(&rounded.matrix()),
+        None => backend.upload(values),
     }
 }
 

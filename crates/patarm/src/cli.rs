@@ -89,7 +89,7 @@ pub(crate) enum Precision {
     F32,
     /// Operands rounded to bfloat16, sums in single precision.
     Bf16,
-    /// Weights as a GGUF file quantises them, activations rounded to 8 bits a block.
+    /// Weights as a GGUF file quantises them, others and activations rounded to 8 bits a block.
     Quantised,
 }
 

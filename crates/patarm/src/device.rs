@@ -27,6 +27,11 @@ static OPENED: Mutex<Vec<(CudaOptions, Weak<Cuda>)>> = Mutex::new(Vec::new());
 pub(crate) fn open(global: &Global) -> anyhow::Result<Arc<dyn Backend>> {
     match global.device {
         Device::Cpu => Ok(cpu(global)),
+        Device::Cuda(_) if global.precision == cli::Precision::Quantised => {
+            let message = "--precision quantised is offered on the CPU only; choose another \
+                           precision, or --device cpu";
+            Err(failure(Code::Usage, message))
+        }
         Device::Cuda(ordinal) => {
             let opened = cuda(ordinal, global.precision);
             Ok(opened.map_err(|fault| explain(global.device, &fault))?)
@@ -58,9 +63,9 @@ fn cpu(global: &Global) -> Arc<dyn Backend> {
     Arc::new(Cpu::with_options(&options).unwrap_or_else(|| Cpu::new(global.threads)))
 }
 
-/// The first CUDA device, where it can do what is asked.
+/// The first CUDA device, where it can do what is asked: only the CPU keeps weights
+/// quantised.
 fn automatic_cuda(global: &Global) -> Option<Arc<dyn Backend>> {
-    // Only the CPU keeps weights quantised.
     if global.precision == cli::Precision::Quantised {
         return None;
     }
@@ -69,6 +74,7 @@ fn automatic_cuda(global: &Global) -> Option<Arc<dyn Backend>> {
 
 fn cuda(ordinal: usize, precision: cli::Precision) -> Result<Arc<Cuda>, DeviceFault> {
     let precision = match precision {
+        // What tensor cores are for.
         cli::Precision::Auto | cli::Precision::Bf16 => Precision::Bf16,
         cli::Precision::F32 => Precision::F32,
         cli::Precision::Quantised => Precision::Quantised,

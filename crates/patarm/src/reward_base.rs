@@ -11,7 +11,7 @@ use patarm_train::trainer::Trainer;
 use crate::cli::Global;
 use crate::device;
 use crate::exit::{Code, failure};
-use crate::resolve::{self, Located};
+use crate::resolve::Located;
 
 /// Files and decoder of a located model as a family needs it, without its adapter.
 pub(crate) fn open(

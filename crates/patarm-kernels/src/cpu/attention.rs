@@ -271,11 +271,7 @@ impl<'a> Group<'a> {
             count: seen.div_ceil(LANES),
         };
         let scale = simd.splat(self.scale);
-        keys.multiply(simd, self.queries, |p, scores| {
-            for r in 0..GROUP {
-                simd.store(simd.mul(scores[r], scale), &mut weights[r][p]);
-            }
-        });
+        keys.multiply(simd, (self.queries, scale), &mut weights);
         let mut correction = [1.0; GROUP];
         for r in 0..GROUP {
             if self.seen[r] > 0 {

@@ -12,8 +12,8 @@ pub enum Precision {
     F32,
     /// Operands rounded to bfloat16, sums in `f32`.
     Bf16,
-    /// Weights as a quantised file holds them, the other operand rounded to eight bits
-    /// a block; weights that are not quantised in `f32`.
+    /// Weights of small integers, as a quantised file holds them or rounded to eight
+    /// bits a block, and the other operand rounded to eight bits a block.
     Quantised,
 }
 

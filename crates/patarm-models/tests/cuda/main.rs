@@ -6,6 +6,8 @@
 //! the kernels as C++ with that compiler: it checks their logic, not the hardware.
 //! Without either, every test skips itself. `PATARM_TEST_SEED` draws other inputs.
 
+#![allow(clippy::print_stderr, reason = "a test that skips itself says so")]
+
 mod attention;
 mod operations;
 mod steps;

@@ -48,8 +48,8 @@ fn forest() -> (Forest, TargetRows) {
 }
 
 /// Two steps: log-probabilities before each and parameters at the end.
-fn train(backend: Arc<dyn Backend>, shape: DecoderShape) -> Vec<Vec<f32>> {
-    let mut decoder = Decoder::random(Arc::clone(&backend), shape, 3);
+fn train(backend: &Arc<dyn Backend>, shape: DecoderShape) -> Vec<Vec<f32>> {
+    let mut decoder = Decoder::random(Arc::clone(backend), shape, 3);
     let mut optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters);
     let (forest, targets) = forest();
     let mut results = Vec::new();
@@ -92,9 +92,9 @@ fn training_steps() {
             if devices.is_empty() {
                 return;
             }
-            let expected = train(Arc::new(cpu(precision)), shape.clone());
+            let expected = train(&(Arc::new(cpu(precision)) as _), shape.clone());
             for cuda in devices {
-                let found = train(Arc::new(cuda), shape.clone());
+                let found = train(&(Arc::new(cuda) as _), shape.clone());
                 assert_eq!(found.len(), expected.len());
                 for (n, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     assert!(expected.iter().any(|&x| x != 0.0), "{precision:?} {n} is zero");

@@ -83,10 +83,7 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
         return Err(failure(Code::Usage, "every size of the work must be at least 1"));
     }
     if matches!(options.what, BenchKind::Train | BenchKind::Grpo) {
-        refuse_quantised(
-            global,
-            "every parameter is trained here, and quantised weights cannot be",
-        )?;
+        refuse_quantised(global)?;
     }
     let mut decoder = open(options, global)?;
     let backend = decoder.backend.clone();
@@ -111,10 +108,6 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
 
 fn open(options: &Bench, global: &Global) -> anyhow::Result<Decoder> {
     if let Some(shape) = options.shape {
-        refuse_quantised(
-            global,
-            "random weights are not quantised; name a GGUF file with --model",
-        )?;
         return Ok(Decoder::random(device::open(global)?, shapes::named(shape), WEIGHT_SEED));
     }
     let located = resolve::locate(&options.model)?;
@@ -123,7 +116,8 @@ fn open(options: &Bench, global: &Global) -> anyhow::Result<Decoder> {
     Ok(model::open_decoder(&base, global)?.1)
 }
 
-fn refuse_quantised(global: &Global, message: &str) -> anyhow::Result<()> {
+fn refuse_quantised(global: &Global) -> anyhow::Result<()> {
+    let message = "every parameter is trained here, and quantised weights cannot be";
     match global.precision {
         cli::Precision::Quantised => Err(failure(Code::Usage, message)),
         _ => Ok(()),

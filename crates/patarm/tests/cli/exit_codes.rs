@@ -34,6 +34,8 @@ fn devices_that_are_not_there() {
     for device in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
         fail(USAGE, &["auto, cpu, cuda or cuda:N"], &bench(device));
     }
+    let quantised = [&bench("cuda")[..], &["--precision", "quantised"]].concat();
+    fail(USAGE, &["on the CPU only", "--device cpu"], &quantised);
     // Where there is a GPU, it is hidden from the program.
     for (device, named) in [("cuda", "--device cuda:0: "), ("cuda:3", "--device cuda:3: ")] {
         fail(DEVICE, &[named, "looked for libcuda", "CUDA_HOME", "nvidia/*/lib"], &bench(device));

@@ -274,11 +274,7 @@ impl<'a> RowGroup<'a> {
         let mut products = [[[0.0; LANES]; KEY_PANELS]; GROUP];
         let height = tile::across_rows(rows[0].len());
         let panels = Panels { data: across, height, count: self.most_seen().div_ceil(LANES) };
-        panels.multiply(simd, rows, |p, found| {
-            for r in 0..GROUP {
-                simd.store(found[r], &mut products[r][p]);
-            }
-        });
+        panels.multiply(simd, (rows, simd.splat(1.0)), &mut products);
         products
     }
 
@@ -322,27 +318,35 @@ impl KeyGradient<'_> {
         let matrix = self.matrix[first..].as_flattened().as_flattened().as_chunks::<GROUP>().0;
         let columns = |keys: usize| matrix.get(keys..).unwrap_or(&[]).iter().step_by(GROUPS);
         for (keys, slots) in slots.chunks(GROUP).enumerate() {
-            let mut add = |p: usize, sums: [S::V; GROUP]| {
-                for (sum, &slot) in sums.iter().zip(slots) {
-                    let to = &mut gradient[slot * panels + p];
-                    simd.store(simd.add(simd.load(to), *sum), to);
-                }
-            };
             let panel = |p: usize| &self.values[p * height..][first..height];
             let zero = [simd.splat(0.0); GROUP];
             let mut p = 0;
             while S::MANY_REGISTERS && p + 2 <= panels {
                 let pair = [panel(p), panel(p + 1)];
                 let sums = tile::add_transposed_products(simd, columns(keys), pair, [zero; 2]);
-                add(p, sums[0]);
-                add(p + 1, sums[1]);
+                add_to_slots(simd, sums[0], slots, (&mut gradient[p..], panels));
+                add_to_slots(simd, sums[1], slots, (&mut gradient[p + 1..], panels));
                 p += 2;
             }
             for p in p..panels {
                 let one = [panel(p)];
                 let sums = tile::add_transposed_products(simd, columns(keys), one, [zero]);
-                add(p, sums[0]);
+                add_to_slots(simd, sums[0], slots, (&mut gradient[p..], panels));
             }
         }
+    }
+}
+
+/// `gradient[slots[n] · panels] += sums[n]`.
+#[inline(always)]
+fn add_to_slots<S: Simd>(
+    simd: S,
+    sums: [S::V; GROUP],
+    slots: &[usize],
+    (gradient, panels): (&mut [Lanes], usize),
+) {
+    for (sum, &slot) in sums.iter().zip(slots) {
+        let to = &mut gradient[slot * panels];
+        simd.store(simd.add(simd.load(to), *sum), to);
     }
 }

@@ -225,25 +225,25 @@ impl<'a> Panels<'a> {
         &self.data[p * self.height..][..self.height]
     }
 
-    /// Products of every panel `p`, given to `finish(p, products)`.
+    /// Sets `to[r][p]` to the products of row `r` and panel `p`, times `scale`.
     #[inline(always)]
-    pub(crate) fn multiply<S: Simd>(
+    pub(crate) fn multiply<S: Simd, const COUNT: usize>(
         &self,
         simd: S,
-        rows: [&[f32]; GROUP],
-        mut finish: impl FnMut(usize, [S::V; GROUP]),
+        (rows, scale): ([&[f32]; GROUP], S::V),
+        to: &mut [[Lanes; COUNT]; GROUP],
     ) {
         let zero = [simd.splat(0.0); GROUP];
         let mut p = 0;
         while S::MANY_REGISTERS && p + WIDE <= self.count {
             let sums = add_wide(simd, rows, self.panels(p), [zero; WIDE]);
             for n in 0..WIDE {
-                finish(p + n, sums[n]);
+                store_scaled(simd, (sums[n], scale), (to, p + n));
             }
             p += WIDE;
         }
         for p in p..self.count {
-            finish(p, add_products(simd, rows, self.panel(p), zero));
+            store_scaled(simd, (add_products(simd, rows, self.panel(p), zero), scale), (to, p));
         }
     }
 
@@ -292,6 +292,17 @@ impl<'a> Panels<'a> {
         for r in 0..GROUP {
             simd.store(sums[r], &mut to[r * self.count + p]);
         }
+    }
+}
+
+#[inline(always)]
+fn store_scaled<S: Simd, const COUNT: usize>(
+    simd: S,
+    (sums, scale): ([S::V; GROUP], S::V),
+    (to, p): (&mut [[Lanes; COUNT]; GROUP], usize),
+) {
+    for r in 0..GROUP {
+        simd.store(simd.mul(sums[r], scale), &mut to[r][p]);
     }
 }
 

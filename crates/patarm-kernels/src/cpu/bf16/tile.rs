@@ -107,20 +107,29 @@ impl PanelProduct<'_> {
         // SAFETY: a task is alone with its rows and columns of the result.
         let out = unsafe { self.out.row(row, self.first.1, PANEL_VECTORS * LANES) };
         let scale = simd.splat(self.scale);
-        let value = |sum, before: &[f32]| match update {
-            Update::Set => simd.mul(sum, scale),
-            Update::Add => simd.mul_add(sum, scale, simd.load_part(before, 0.0)),
-        };
         if let Some(out) = out.first_chunk_mut::<{ PANEL_VECTORS * LANES }>() {
             let [a, b, c] = out.as_chunks_mut::<LANES>().0 else { return };
-            simd.store(value(sums[0], a), a);
-            simd.store(value(sums[1], b), b);
-            simd.store(value(sums[2], c), c);
+            simd.store(scaled(simd, (sums[0], scale), (a, update)), a);
+            simd.store(scaled(simd, (sums[1], scale), (b, update)), b);
+            simd.store(scaled(simd, (sums[2], scale), (c, update)), c);
         } else {
             for (out, sum) in out.chunks_mut(LANES).zip(sums) {
-                simd.store_part(value(sum, out), out);
+                simd.store_part(scaled(simd, (sum, scale), (out, update)), out);
             }
         }
+    }
+}
+
+/// `scale · sum`, added to what was there before where asked for.
+#[inline(always)]
+fn scaled<S: Simd>(
+    simd: S,
+    (sum, scale): (S::V, S::V),
+    (before, update): (&[f32], Update),
+) -> S::V {
+    match update {
+        Update::Set => simd.mul(sum, scale),
+        Update::Add => simd.mul_add(sum, scale, simd.load_part(before, 0.0)),
     }
 }
 

@@ -97,14 +97,14 @@ fn round_block<const BLOCK: usize, const RECORD: usize>(
         _ if largest < TINY => (0.0, 0.0),
         _ => (largest / 127.0, 127.0 / largest),
     };
-    let mut bytes = [0i8; BLOCK];
+    let mut bytes = [0; BLOCK];
     for (byte, x) in bytes.iter_mut().zip(block) {
-        *byte = (x * inverse + ROUNDING).to_bits() as u8 as i8;
+        *byte = (x * inverse + ROUNDING).to_bits() as u8;
     }
-    let sum: i32 = bytes.iter().map(|&byte| i32::from(byte)).sum();
+    let sum: i32 = bytes.iter().map(|&byte| i32::from(byte.cast_signed())).sum();
     let quads = BLOCK / QUAD;
-    for (quad, bytes) in record.iter_mut().zip(bytes.as_chunks::<QUAD>().0) {
-        *quad = f32::from_bits(u32::from_le_bytes(bytes.map(i8::cast_unsigned)));
+    for (quad, &bytes) in record.iter_mut().zip(bytes.as_chunks::<QUAD>().0) {
+        *quad = f32::from_bits(u32::from_le_bytes(bytes));
     }
     record[quads + STEP] = step;
     record[quads + START] = f32::from_bits((-centre * sum).cast_unsigned());

@@ -1,7 +1,7 @@
 //! A strip of the weight times tiles of rows: the innermost loops.
 
 use super::activations::{EXTRAS, SHIFT, START, STEP, TILE};
-use super::{CountFrom, Form, Numbers, Packed, QUAD};
+use super::{CountFrom, Form, Numbers, Packed};
 use crate::backend::Update;
 use crate::cpu::each_row::each_row;
 use crate::cpu::simd::dots::{DotKernel, Dots, Vector};
@@ -164,6 +164,6 @@ impl StripProduct<'_> {
 
 /// The four bytes of a quad.
 #[inline(always)]
-fn quad<const RECORD: usize>(record: &[f32; RECORD], n: usize) -> [i8; QUAD] {
-    record[n].to_bits().to_le_bytes().map(u8::cast_signed)
+fn quad<const RECORD: usize>(record: &[f32; RECORD], n: usize) -> i32 {
+    record[n].to_bits().cast_signed()
 }

@@ -83,21 +83,25 @@ impl Kernel for WriteBlock<'_> {
         let mask = if self.form == Form::Nibbles { 15 } else { 255 };
         for (line, out) in self.lines.iter().zip(low.as_chunks_mut::<QUAD>().0) {
             let integers = &line.0.as_chunks::<QUAD>().0[self.lane];
-            *out = self.numbers.values(integers.map(|q| q & mask));
+            for (out, q) in out.iter_mut().zip(integers) {
+                *out = self.numbers.value(q & mask);
+            }
         }
         for (line, out) in self.lines.iter().zip(high.as_chunks_mut::<QUAD>().0) {
             let integers = &line.0.as_chunks::<QUAD>().0[self.lane];
-            *out = self.numbers.values(integers.map(|q| q >> 4));
+            for (out, q) in out.iter_mut().zip(integers) {
+                *out = self.numbers.value(q >> 4);
+            }
         }
     }
 }
 
 impl BlockNumbers {
     #[inline(always)]
-    fn values(self, integers: [u8; QUAD]) -> [f32; QUAD] {
+    fn value(self, q: u8) -> f32 {
         match self.offset {
-            Some(offset) => integers.map(|q| self.scale * f32::from(q) + offset),
-            None => integers.map(|q| self.scale * (f32::from(q) - self.centre)),
+            Some(offset) => self.scale * f32::from(q) + offset,
+            None => self.scale * (f32::from(q) - self.centre),
         }
     }
 }

@@ -44,14 +44,10 @@ pub(crate) trait Dots: Copy + Send + Sync {
     fn splat(self, value: i32) -> Self::Ints;
     fn to_floats(self, ints: Self::Ints) -> Vector<Self>;
     /// `sum + Σ left · right` of the four bytes of a lane: unsigned on the left, the
-    /// same four signed ones in every lane on the right, none of them −128.
+    /// same four signed ones in every lane on the right (the first one in the lowest
+    /// bits), none of them −128.
     /// `SMALL` promises that the left ones are below 64.
-    fn dot<const SMALL: bool>(
-        self,
-        sum: Self::Ints,
-        left: Self::Bytes,
-        right: [i8; 4],
-    ) -> Self::Ints;
+    fn dot<const SMALL: bool>(self, sum: Self::Ints, left: Self::Bytes, right: i32) -> Self::Ints;
 }
 
 /// A computation on dot products of bytes; see [`super::Kernel`] for the marks it needs.
@@ -132,6 +128,17 @@ pub(crate) fn exact_half(value: f32) -> Option<u16> {
     (widen_half(half).to_bits() == value.to_bits()).then_some(half)
 }
 
+/// The value rounded to half precision, ties to even; itself where that has no finite
+/// number so large.
+pub(crate) fn nearest_half(value: f32) -> f32 {
+    let bits = (value.abs() / HALF_SHIFT).to_bits();
+    let magnitude = (bits + 0xfff + (bits >> 13 & 1)) >> 13;
+    match magnitude < 0x7c00 {
+        true => widen_half(magnitude as u16).copysign(value),
+        false => value,
+    }
+}
+
 impl Dots for Portable {
     type Simd = Self;
     type Bytes = ByteLine;
@@ -183,16 +190,12 @@ impl Dots for Portable {
     }
 
     #[inline(always)]
-    fn dot<const SMALL: bool>(
-        self,
-        sum: [i32; LANES],
-        left: ByteLine,
-        right: [i8; 4],
-    ) -> [i32; LANES] {
+    fn dot<const SMALL: bool>(self, sum: [i32; LANES], left: ByteLine, right: i32) -> [i32; LANES] {
+        let right = right.to_le_bytes();
         let mut out = sum;
         for (out, left) in out.iter_mut().zip(left.0.as_chunks::<4>().0) {
             for (&left, right) in left.iter().zip(right) {
-                *out += i32::from(left) * i32::from(right);
+                *out += i32::from(left) * i32::from(right.cast_signed());
             }
         }
         out
@@ -233,7 +236,8 @@ mod tests {
                 simd.store(dots.to_floats(ints), &mut out);
                 self.0.push(out);
             };
-            for right in [[127; 4], [-127; 4], [127, -127, 0, 1], [1, 2, -3, 4]] {
+            for right in [[127_i8; 4], [-127; 4], [127, -127, 0, 1], [1, 2, -3, 4]] {
+                let right = i32::from_le_bytes(right.map(i8::cast_unsigned));
                 keep(dots.dot::<false>(dots.splat(-1000), whole, right));
                 keep(dots.dot::<true>(dots.splat(7), dots.low(whole), right));
                 keep(dots.dot::<true>(dots.splat(7), dots.high(whole), right));

@@ -64,13 +64,6 @@ macro_rules! with_token {
 #[derive(Clone, Copy)]
 pub(crate) struct IntPair(__m256i, __m256i);
 
-impl IntPair {
-    #[inline(always)]
-    fn map(self, change: impl Fn(__m256i) -> __m256i) -> Self {
-        Self(change(self.0), change(self.1))
-    }
-}
-
 impl Dots for Avx2Dots {
     type Simd = Avx2;
     type Bytes = IntPair;
@@ -93,11 +86,12 @@ impl Dots for Avx2Dots {
             IntPair(_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1)))
         }
         fn low(bytes: IntPair) -> IntPair {
-            bytes.map(|bytes| _mm256_and_si256(bytes, _mm256_set1_epi8(15)))
+            let mask = _mm256_set1_epi8(15);
+            IntPair(_mm256_and_si256(bytes.0, mask), _mm256_and_si256(bytes.1, mask))
         }
         fn high(bytes: IntPair) -> IntPair {
-            let high = |bytes| _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15));
-            bytes.map(high)
+            let (low, high) = (_mm256_srli_epi16::<4>(bytes.0), _mm256_srli_epi16::<4>(bytes.1));
+            IntPair(_mm256_and_si256(low, _mm256_set1_epi8(15)), _mm256_and_si256(high, _mm256_set1_epi8(15)))
         }
         fn splat(value: i32) -> IntPair {
             IntPair(_mm256_set1_epi32(value), _mm256_set1_epi32(value))
@@ -108,15 +102,15 @@ impl Dots for Avx2Dots {
     }
 
     #[inline(always)]
-    fn dot<const SMALL: bool>(self, sum: IntPair, left: IntPair, right: [i8; 4]) -> IntPair {
+    fn dot<const SMALL: bool>(self, sum: IntPair, left: IntPair, right: i32) -> IntPair {
         // SAFETY: the token exists, so the instructions are present.
         unsafe {
-            let right = _mm256_set1_epi32(i32::from_le_bytes(right.map(i8::cast_unsigned)));
-            let one = |sum, left| match SMALL {
-                true => _mm256_add_epi32(sum, small_dot(left, right)),
-                false => _mm256_add_epi32(sum, large_dot(left, right)),
+            let right = _mm256_set1_epi32(right);
+            let [first, second] = match SMALL {
+                true => [small_dot(left.0, right), small_dot(left.1, right)],
+                false => [large_dot(left.0, right), large_dot(left.1, right)],
             };
-            IntPair(one(sum.0, left.0), one(sum.1, left.1))
+            IntPair(_mm256_add_epi32(sum.0, first), _mm256_add_epi32(sum.1, second))
         }
     }
 }
@@ -170,11 +164,8 @@ impl Dots for Vnni {
     }
 
     #[inline(always)]
-    fn dot<const SMALL: bool>(self, sum: __m512i, left: __m512i, right: [i8; 4]) -> __m512i {
+    fn dot<const SMALL: bool>(self, sum: __m512i, left: __m512i, right: i32) -> __m512i {
         // SAFETY: the token exists, so the instructions are present.
-        unsafe {
-            let right = _mm512_set1_epi32(i32::from_le_bytes(right.map(i8::cast_unsigned)));
-            _mm512_dpbusd_epi32(sum, left, right)
-        }
+        unsafe { _mm512_dpbusd_epi32(sum, left, _mm512_set1_epi32(right)) }
     }
 }
