@@ -32,7 +32,30 @@ fn main() {
             report(&cpu, &format!("decoding {batch}, 300 keys each"), &decoding(batch, 300, 0));
         }
         report(&cpu, "decoding 32, 256 of 300 keys shared", &decoding(32, 44, 256));
+        report_layers(&cpu, &decoding(32, 300, 0));
     }
+}
+
+/// Decoding as a model does it: by the time a layer comes again, its keys have left the
+/// caches.
+fn report_layers(cpu: &Cpu, plan: &AttentionPlan) {
+    const LAYERS: usize = 24;
+    let (heads, kv_heads, head_dim) = HEADS;
+    let (queries, slots) = (plan.runs.len(), plan.runs.len() * 300);
+    let shape = AttentionShape { queries, slots, heads, kv_heads, head_dim };
+    let q = wave(cpu, queries * heads * head_dim);
+    let tables: Vec<[Buffer; 2]> =
+        (0..LAYERS).map(|_| [0; 2].map(|_| wave(cpu, slots * kv_heads * head_dim))).collect();
+    let mut out = cpu.alloc(queries * heads * head_dim);
+    let mut log_sum_exp = cpu.alloc(queries * heads);
+    let seconds = seconds(|| {
+        for [k, v] in &tables {
+            cpu.attention(&q, k, v, plan, shape, &mut out, &mut log_sum_exp);
+        }
+    });
+    let (ms, bytes) = (seconds * 1e3 / LAYERS as f64, tables[0][0].num_bytes() * 2 * LAYERS);
+    let rate = bytes as f64 / seconds / 1e9;
+    println!("  decoding 32, 300 keys each, {LAYERS} layers   {ms:6.2} ms a layer, {rate:.1} GB/s");
 }
 
 /// Texts of equal length, each seeing itself.
