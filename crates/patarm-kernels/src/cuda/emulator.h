@@ -90,22 +90,33 @@ static void meet_warp() {
     meet(warp().barrier, left < LANES ? left : LANES);
 }
 
+// A thread of every block in turn.
 static void entry() {
-    body(arguments);
-    threads[current].ended = true;
-    yield();
+    for (;;) {
+        body(arguments);
+        threads[current].ended = true;
+        yield();
+    }
 }
 
-static void run_block(bool backwards) {
-    unsigned count = (unsigned)threads.size();
+static void make_threads(unsigned count) {
+    threads.assign(count, Thread());
+    if (stacks_len < count * STACK) {
+        stacks_len = count * STACK;
+        stacks.reset(new unsigned char[stacks_len]);
+    }
     for (unsigned n = 0; n < count; ++n) {
-        threads[n].begun = threads[n].ended = false;
         getcontext(&threads[n].context);
         threads[n].context.uc_stack.ss_sp = stacks.get() + n * STACK;
         threads[n].context.uc_stack.ss_size = STACK;
         threads[n].context.uc_link = nullptr;
         makecontext(&threads[n].context, entry, 0);
     }
+}
+
+static void run_block(bool backwards) {
+    unsigned count = (unsigned)threads.size();
+    for (Thread& thread : threads) thread.ended = false;
     for (bool running = true; running;) {
         running = false;
         for (unsigned turn = 0; turn < count; ++turn) {
@@ -124,11 +135,7 @@ static void run(void (*kernel)(void**), const unsigned grid[3], unsigned block, 
     arguments = given;
     blockDim = {block, 1, 1};
     gridDim = {grid[0], grid[1], grid[2]};
-    threads.assign(block, Thread());
-    if (stacks_len < block * STACK) {
-        stacks_len = block * STACK;
-        stacks.reset(new unsigned char[stacks_len]);
-    }
+    make_threads(block);
     for (unsigned y = 0; y < grid[1]; ++y) {
         for (unsigned x = 0; x < grid[0]; ++x) {
             blockIdx = {x, y, 0};
