@@ -183,8 +183,7 @@ mod tests {
         });
         let found: Vec<_> =
             found.into_iter().filter(|path| path.starts_with(folder.path())).collect();
-        let order = [0, 2, 1, 3].map(|n| expected[n].clone());
-        assert_eq!(found, order);
+        assert_eq!(found, expected);
         assert!(
             !library_folders(&|_| None).iter().any(|path| path.starts_with(folder.path())),
             "nothing is remembered"
