@@ -32,7 +32,9 @@ fn devices_that_are_not_there() {
     let model = tiny("tiny-llama");
     let bench = |device| [&arguments[..], &[&model, "--device", device]].concat();
     for device in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
-        fail(USAGE, &["auto, cpu, cuda or cuda:N"], &bench(device));
+        let outcome = patarm(&bench(device));
+        assert_eq!(outcome.code, Some(USAGE), "{device}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("auto, cpu, cuda or cuda:N"), "{}", outcome.stderr);
     }
     let quantised = [&bench("cuda")[..], &["--precision", "quantised"]].concat();
     fail(USAGE, &["on the CPU only", "--device cpu"], &quantised);
