@@ -43,6 +43,12 @@ impl QueryRun {
         self.spans.iter().map(|span| span.len).sum()
     }
 
+    /// Number of keys that some query of the run sees.
+    #[must_use]
+    pub fn visible_keys(&self) -> usize {
+        if self.causal { self.first_position + self.len } else { self.num_keys() }
+    }
+
     /// Number of keys query `j` of the run sees.
     #[must_use]
     pub fn keys_seen(&self, j: usize) -> usize {

@@ -161,7 +161,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// changes, and has no gradient itself.
     ///
     /// # Panics
-    /// When the parts of the matrix do not fit together.
+    /// When the parts of the matrix do not fit together, or the backend's precision is
+    /// not [`Precision::Quantised`] and it does not offer this.
     fn quantised_weight(&self, matrix: &QuantisedMatrix<'_>) -> Buffer;
 
     /// A buffer of `len` elements with unspecified contents, reused from the pool

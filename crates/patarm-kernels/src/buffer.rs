@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cpu::Packed;
+use crate::cuda::Block;
 
 /// A cache line of numbers: vectors loaded from the start of a buffer never
 /// straddle two lines.
@@ -13,14 +14,13 @@ struct Line([f32; LINE]);
 
 const LINE: usize = 16;
 
-/// A flat array of `f32`. Dropping it returns its memory to the pool it came
-/// from, because fresh pages cost more than arithmetic.
+/// A flat array of `f32`, on the host or on a device. Dropping it returns its memory
+/// to the pool it came from, because fresh memory costs more than arithmetic.
 #[derive(Debug)]
 pub struct Buffer {
     /// At least `len` elements.
-    data: Vec<Line>,
+    memory: Memory,
     len: usize,
-    pool: Option<Arc<Pool>>,
     form: Option<Box<Form>>,
 }
 
@@ -28,8 +28,15 @@ pub struct Buffer {
 #[derive(Debug)]
 enum Form {
     Weight(PreparedWeight),
-    /// A weight in the device's own form only: `data` is empty.
+    /// A weight in the device's own form only: it has no elements in `memory`.
     Quantised(Packed),
+}
+
+/// Where the elements are.
+#[derive(Debug)]
+enum Memory {
+    Host { data: Vec<Line>, pool: Option<Arc<Pool>> },
+    Device(Block),
 }
 
 /// What a device keeps beside the values of a weight matrix `[rows, columns]`.
@@ -46,15 +53,22 @@ impl Buffer {
     #[must_use]
     pub fn from_host(data: &[f32]) -> Self {
         let lines = vec![Line([0.0; LINE]); data.len().div_ceil(LINE)];
-        let mut buffer = Self { len: data.len(), data: lines, pool: None, form: None };
+        let memory = Memory::Host { data: lines, pool: None };
+        let mut buffer = Self { len: data.len(), memory, form: None };
         buffer.host_mut().copy_from_slice(data);
         buffer
+    }
+
+    /// Elements on a device; the block has room for them.
+    pub(crate) fn on_device(block: Block, len: usize) -> Self {
+        Self { memory: Memory::Device(block), len, form: None }
     }
 
     /// A weight that stays quantised.
     pub(crate) fn from_packed(packed: Packed) -> Self {
         let len = packed.rows * packed.columns;
-        Self { data: Vec::new(), len, pool: None, form: Some(Box::new(Form::Quantised(packed))) }
+        let memory = Memory::Host { data: Vec::new(), pool: None };
+        Self { memory, len, form: Some(Box::new(Form::Quantised(packed))) }
     }
 
     /// Makes the buffer a weight matrix; see
@@ -120,11 +134,13 @@ impl Buffer {
     /// The elements, where the buffer lives on the host.
     ///
     /// # Panics
-    /// When the buffer is a quantised weight, which has none.
+    /// When the buffer is a quantised weight, which has none, or lives on a device;
+    /// [`Backend::download`](crate::Backend::download) brings the elements of both.
     #[must_use]
     pub fn host(&self) -> &[f32] {
         self.assert_dense();
-        let lines = self.data.as_slice();
+        let Memory::Host { data, .. } = &self.memory else { elsewhere() };
+        let lines = data.as_slice();
         // SAFETY: a line is its numbers and nothing else, and the lines of a buffer that
         // is not quantised hold at least `len` of them.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast::<f32>(), self.len) }
@@ -137,20 +153,50 @@ impl Buffer {
     #[must_use]
     pub fn host_mut(&mut self) -> &mut [f32] {
         self.assert_dense();
-        if let Some(Form::Weight(weight)) = self.form.as_deref_mut() {
-            // The values may change: what was made of them is void.
-            weight.panels.take();
-        }
-        let lines = self.data.as_mut_slice();
+        self.forget_panels();
+        let Memory::Host { data, .. } = &mut self.memory else { elsewhere() };
+        let lines = data.as_mut_slice();
         // SAFETY: as for `host`.
         unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), self.len) }
     }
 }
 
-impl Drop for Buffer {
+impl Buffer {
+    /// The device memory to read.
+    ///
+    /// # Panics
+    /// Where the buffer lives on the host: buffers of two backends were mixed.
+    pub(crate) fn device(&self) -> &Block {
+        let Memory::Device(block) = &self.memory else { elsewhere() };
+        block
+    }
+
+    /// The device memory to write.
+    pub(crate) fn device_mut(&mut self) -> &Block {
+        self.forget_panels();
+        self.device()
+    }
+
+    /// The values may change: what was made of them is void.
+    fn forget_panels(&mut self) {
+        if let Some(Form::Weight(weight)) = self.form.as_deref_mut() {
+            weight.panels.take();
+        }
+    }
+}
+
+/// Buffers of two backends were mixed, or a test reads a device as if it were the host.
+#[cold]
+fn elsewhere() -> ! {
+    panic!("a buffer is used where it does not live")
+}
+
+impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            pool.put(std::mem::take(&mut self.data));
+        if let Self::Host { data, pool } = self
+            && let Some(pool) = pool.take()
+        {
+            pool.put(std::mem::take(data));
         }
     }
 }
@@ -181,7 +227,8 @@ impl Pool {
         if cfg!(debug_assertions) {
             data.fill(Line([f32::NAN; LINE]));
         }
-        Buffer { data, len, pool: Some(Arc::clone(self)), form: None }
+        let memory = Memory::Host { data, pool: Some(Arc::clone(self)) };
+        Buffer { memory, len, form: None }
     }
 
     fn put(&self, data: Vec<Line>) {
@@ -230,7 +277,7 @@ impl PoolState {
 
 /// Sizes are rounded up to eighths of a power of two, so that nearly equal
 /// requests share memory, and to whole lines.
-fn size_class(len: usize) -> usize {
+pub(crate) fn size_class(len: usize) -> usize {
     let len = len.max(64);
     let step = (len.next_power_of_two() / 16).max(LINE);
     len.div_ceil(step) * step

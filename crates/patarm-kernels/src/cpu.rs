@@ -29,6 +29,9 @@ use crate::backend::{
     StatisticsShape, TokenStatistics, Update,
 };
 use crate::buffer::{Buffer, Pool};
+use crate::checks::{
+    check, check_attention, check_ids, check_linear, check_norm, check_sample, check_statistics,
+};
 use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
 use bf16::Multiplier;
@@ -112,15 +115,6 @@ impl Cpu {
         let precision = self.precision_with(weight);
         Weight::Dense(DenseWeight { values: weight.host(), precision, prepared })
     }
-}
-
-fn check(buffer: &Buffer, len: usize, what: &str) {
-    assert_eq!(buffer.len(), len, "{what}: length of the buffer");
-}
-
-fn check_ids(ids: &[u32], table: &Buffer, dim: usize, what: &str) {
-    let rows = table.len() / dim.max(1);
-    assert!(ids.iter().all(|&id| (id as usize) < rows), "{what}: an id beyond the table");
 }
 
 impl Backend for Cpu {
@@ -360,8 +354,8 @@ impl Backend for Cpu {
         out: &mut Buffer,
         log_sum_exp: &mut Buffer,
     ) {
+        check_attention([q, k, v], plan, shape);
         let inputs = attention::Inputs { q: q.host(), k: k.host(), v: v.host(), plan, shape };
-        inputs.check();
         check(out, q.len(), "attention: out");
         check(log_sum_exp, shape.queries * shape.heads, "attention: log_sum_exp");
         attention::forward(self, inputs, out.host_mut(), log_sum_exp.host_mut());
@@ -381,8 +375,8 @@ impl Backend for Cpu {
         d_k: &mut Buffer,
         d_v: &mut Buffer,
     ) {
+        check_attention([q, k, v], plan, shape);
         let inputs = attention::Inputs { q: q.host(), k: k.host(), v: v.host(), plan, shape };
-        inputs.check();
         for buffer in [out, d_out, &*d_q] {
             check(buffer, q.len(), "attention_backward: queries");
         }
@@ -405,10 +399,10 @@ impl Backend for Cpu {
         chosen: &ChosenTokens,
         shape: StatisticsShape,
     ) -> TokenStatistics {
+        check_statistics([hidden, weight], chosen, shape);
         let weight = self.weight(weight, shape.vocab, shape.dim);
         let hidden = hidden.host();
         let operands = statistics::Operands { hidden, weight, chosen, shape };
-        operands.check();
         statistics::forward(self, operands)
     }
 
@@ -423,10 +417,10 @@ impl Backend for Cpu {
         d_hidden: &mut Buffer,
         d_weight: Option<&mut Buffer>,
     ) {
+        check_statistics([hidden, weight], chosen, shape);
         let weight = self.weight(weight, shape.vocab, shape.dim);
         let hidden = hidden.host();
         let operands = statistics::Operands { hidden, weight, chosen, shape };
-        operands.check();
         check(d_hidden, hidden.len(), "token_statistics_backward: d_hidden");
         check(gradient.chosen, chosen.ids.len(), "token_statistics_backward: chosen");
         check(gradient.log_sum_exp, shape.rows, "token_statistics_backward: log_sum_exp");
@@ -450,12 +444,7 @@ impl Backend for Cpu {
         ids: &mut Buffer,
         logprobs: &mut Buffer,
     ) {
-        check(hidden, shape.rows * shape.dim, "sample: hidden");
-        check(weight, shape.vocab * shape.dim, "sample: weight");
-        check(ids, shape.rows, "sample: ids");
-        check(logprobs, shape.rows, "sample: logprobs");
-        assert_eq!(options.len(), shape.rows, "sample: options");
-        assert!((1..=1 << 24).contains(&shape.vocab), "sample: an id is exact in f32");
+        check_sample([hidden, weight, ids, logprobs], shape, options.len());
         let (ids, logprobs) = (ids.host_mut(), logprobs.host_mut());
         let weight = self.weight(weight, shape.vocab, shape.dim);
         sampler::sample(self, (hidden.host(), weight), shape, options, ids, logprobs);
@@ -481,21 +470,6 @@ impl Backend for Cpu {
         let sum_of_squares = sum_of_squares.host()[0];
         adamw::update(self, parameter.host_mut(), gradient.host(), moments, sum_of_squares, step);
     }
-}
-
-fn check_norm(rows: &[&Buffer], weight: &Buffer, inv_rms: &Buffer, shape: NormShape) {
-    assert!(shape.dim > 0, "rms_norm: a row has a width");
-    for buffer in rows {
-        check(buffer, shape.rows * shape.dim, "rms_norm: rows");
-    }
-    check(weight, shape.dim, "rms_norm: weight");
-    check(inv_rms, shape.rows, "rms_norm: inv_rms");
-}
-
-fn check_linear(x: &Buffer, weight: &Buffer, out: &Buffer, shape: LinearShape) {
-    check(x, shape.tokens * shape.input, "linear: x");
-    check(weight, shape.output * shape.input, "linear: weight");
-    check(out, shape.tokens * shape.output, "linear: out");
 }
 
 #[cfg(test)]

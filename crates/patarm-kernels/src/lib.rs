@@ -21,7 +21,9 @@
 pub mod attention_plan;
 pub mod backend;
 pub mod buffer;
+mod checks;
 pub mod cpu;
+pub mod cuda;
 pub mod quantised;
 pub mod random;
 pub mod sampling;
@@ -33,5 +35,6 @@ pub use backend::{
 };
 pub use buffer::Buffer;
 pub use cpu::{Cpu, CpuOptions, Instructions, Precision};
+pub use cuda::{Cuda, CudaOptions, DeviceFault, FaultKind};
 pub use quantised::{EightBitMatrix, Offsets, QuantisedMatrix};
 pub use sampling::{SampledToken, SamplingOptions};

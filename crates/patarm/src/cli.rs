@@ -30,8 +30,9 @@ pub(crate) struct Arguments {
 /// Settings every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// Where to compute; this build knows the CPU.
-    #[arg(long, global = true, value_enum, default_value = "auto")]
+    /// Where to compute: auto (the first CUDA device that can be used, else the processor),
+    /// cpu, cuda, or cuda:N for device N.
+    #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]", default_value = "auto")]
     pub(crate) device: Device,
     /// Arithmetic of products with weights; f32 is the reference.
     #[arg(long, global = true, value_enum, default_value = "auto")]
@@ -45,12 +46,38 @@ pub(crate) struct Global {
 }
 
 /// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Device {
     /// The best there is.
     Auto,
     /// The processor.
     Cpu,
+    /// A CUDA device, by its number.
+    Cuda(usize),
+}
+
+impl std::str::FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let device = match text {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Self::Cuda),
+        };
+        device.ok_or_else(|| "a device is auto, cpu, cuda or cuda:N".to_owned())
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(formatter, "cuda:{ordinal}"),
+        }
+    }
 }
 
 /// Arithmetic of products with weights; everything else is in single precision.

@@ -20,6 +20,7 @@ use patarm_train::run_directory::{Resume, RunState};
 use patarm_train::{Error, Recipe};
 
 use crate::cli::Global;
+use crate::device;
 use crate::exit::{Code, failure};
 use crate::output;
 use crate::pull::sha256_of_bytes;
@@ -61,7 +62,7 @@ pub(crate) fn with_refined(
             );
             return Err(failure(Code::Model, message));
         }
-        let mut net = EnergyNet::fresh(resolve::backend(global), config.shape.clone(), 0);
+        let mut net = EnergyNet::fresh(device::open(global)?, config.shape.clone(), 0);
         net.load(&located.base)?;
         act(&EnergyRewardModel { base, net: &net, config, name: name.to_owned() })
     })
@@ -207,7 +208,7 @@ impl EnergyRun<'_> {
         (out, resume): (&Path, Resume),
     ) -> anyhow::Result<Option<Evaluated>> {
         let (recipe, config) = (self.recipe, self.config);
-        let backend = resolve::backend(self.global);
+        let backend = device::open(self.global)?;
         let used = (self.data.0.as_slice(), self.data.1.as_slice());
         let mut info = run_info(recipe, located, ("EBRM", backend.as_ref()), used)?;
         let run = open_run(out, recipe, &info, resume)?;

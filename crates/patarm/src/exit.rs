@@ -1,6 +1,9 @@
 //! Exit codes: a closed table, documented in `docs/exit-codes.md`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
+
+use patarm_models::kernels::DeviceFault;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) enum Code {
     Remote = 5,
     /// Interrupted; a later run can go on.
     Interrupted = 6,
+    /// The device asked for cannot be used, or its memory does not suffice.
+    Device = 7,
     /// A bug, or the system failed in a way no other code names.
     Bug = 70,
 }
@@ -39,6 +44,19 @@ pub(crate) struct Failure {
 /// A failure with a code.
 pub(crate) fn failure(code: Code, message: impl Into<String>) -> anyhow::Error {
     Failure { code, message: message.into() }.into()
+}
+
+/// Runs what may use a device. Operations on a device return nothing, so that one that
+/// fails unwinds with its fault; here it becomes an error.
+pub(crate) fn without_faults<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // Nothing that the closure borrowed is looked at after a fault.
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result,
+        Err(payload) => match payload.downcast::<DeviceFault>() {
+            Ok(fault) => Err(anyhow::Error::from(*fault)),
+            Err(payload) => resume_unwind(payload),
+        },
+    }
 }
 
 /// Prints the failure and its causes once, and gives its exit code.
@@ -89,6 +107,9 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
             _ => Code::Data,
         });
     }
+    if cause.is::<DeviceFault>() {
+        return Some(Code::Device);
+    }
     let is_model = cause.is::<patarm_models::Error>() || cause.is::<patarm_files::Error>();
     if is_model {
         return Some(Code::Model);
@@ -109,6 +130,16 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn other_panics_stay_panics() {
+        let passed = without_faults(|| Ok(3)).expect("nothing failed");
+        assert_eq!(passed, 3);
+        let panicked = catch_unwind(|| {
+            without_faults(|| -> anyhow::Result<()> { resume_unwind(Box::new("a bug")) })
+        });
+        assert!(panicked.is_err());
+    }
 
     #[test]
     fn context_does_not_hide_the_code() {

@@ -7,6 +7,7 @@ use patarm_reward::openai::OpenAiTarget;
 use patarm_reward::template::JudgeTemplate;
 
 use crate::cli::{Global, JudgeOptions};
+use crate::device;
 use crate::judging::judge_config;
 use crate::pull::{sha256_of, sha256_of_bytes};
 use crate::resolve;
@@ -18,16 +19,16 @@ const ENDINGS: [&str; 5] = ["safetensors", "json", "gguf", "model", "jinja"];
 /// known, so a server that changes its weights under one name is not noticed.
 pub(crate) fn of_judge(options: &JudgeOptions, global: &Global) -> anyhow::Result<String> {
     let asking = &options.asking;
+    let is_remote = OpenAiTarget::is_remote(&options.model);
+    let device = match is_remote {
+        true => format!("{:?}", global.device),
+        false => device::label(global)?,
+    };
     let sampling = format!(
-        "seed {} temperature {} readout {:?} task {:?} device {:?} precision {:?}",
-        asking.seed,
-        asking.temperature,
-        asking.readout,
-        asking.task,
-        global.device,
-        global.precision,
+        "seed {} temperature {} readout {:?} task {:?} device {device} precision {:?}",
+        asking.seed, asking.temperature, asking.readout, asking.task, global.precision,
     );
-    if OpenAiTarget::is_remote(&options.model) {
+    if is_remote {
         let template = JudgeTemplate::load(asking.template.as_deref().unwrap_or("patarm"))?;
         let tokens = asking.max_tokens.unwrap_or(0);
         let (model, digest) = (&options.model, template.digest());

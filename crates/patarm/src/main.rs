@@ -9,6 +9,7 @@ mod cli;
 mod combined;
 mod commands;
 mod datasets;
+mod device;
 mod energy;
 mod exit;
 mod fingerprint;
@@ -33,7 +34,7 @@ use clap::Parser;
 
 fn main() -> std::process::ExitCode {
     let arguments = cli::Arguments::parse();
-    match commands::run(&arguments) {
+    match exit::without_faults(|| commands::run(&arguments)) {
         Ok(()) => exit::Code::Ok.into(),
         Err(error) => exit::report(&error),
     }

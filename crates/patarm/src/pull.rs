@@ -237,7 +237,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Where pulled models live: `PATARM_CACHE`, or `patarm` in the user's cache folder.
-fn cache_folder() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache_folder() -> anyhow::Result<PathBuf> {
     if let Some(folder) = std::env::var_os("PATARM_CACHE") {
         return Ok(folder.into());
     }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use patarm_files::{ModelFiles, open_model};
-use patarm_models::kernels::{Backend, Cpu, CpuOptions, Precision};
 use patarm_models::{Decoder, checkpoint};
 use patarm_text::tokenizer::Tokenizer;
 
 use crate::cli::{self, Global};
+use crate::device;
 use crate::exit::{Code, failure};
 use crate::pull;
 
@@ -39,19 +39,6 @@ pub(crate) struct Loaded {
     pub(crate) decoder: Decoder,
     /// The tokenizer.
     pub(crate) tokenizer: Arc<Tokenizer>,
-}
-
-/// The device the global options ask for.
-pub(crate) fn backend(global: &Global) -> Arc<dyn Backend> {
-    let precision = match global.precision {
-        cli::Precision::Auto => Precision::detect(),
-        cli::Precision::F32 => Precision::F32,
-        cli::Precision::Bf16 => Precision::Bf16,
-        cli::Precision::Quantised => Precision::Quantised,
-    };
-    let options = CpuOptions { threads: global.threads, precision, ..CpuOptions::default() };
-    // The detected instructions are always present.
-    Arc::new(Cpu::with_options(&options).unwrap_or_else(|| Cpu::new(global.threads)))
 }
 
 /// The global options of a command that is the reference unless told otherwise.
@@ -137,7 +124,7 @@ fn final_checkpoint(run: &Path) -> anyhow::Result<PathBuf> {
 pub(crate) fn load(located: Located, global: &Global) -> anyhow::Result<Loaded> {
     crate::reward_models::refuse_as_judge(&located)?;
     let files = open_model(&located.base)?;
-    let mut decoder = Decoder::from_files(backend(global), &files)?;
+    let mut decoder = Decoder::from_files(device::open(global)?, &files)?;
     if let Some(adapter) = &located.adapter {
         checkpoint::load_adapter(adapter, &mut decoder)?;
     }

@@ -9,8 +9,9 @@ use patarm_train::run_directory::{Resume, RunInfo, RunState};
 use patarm_train::trainer::Trainer;
 
 use crate::cli::Global;
+use crate::device;
 use crate::exit::{Code, failure};
-use crate::resolve::{self, Located};
+use crate::resolve::Located;
 
 /// Files and decoder of a located model as a family needs it, without its adapter.
 pub(crate) fn open(
@@ -19,7 +20,7 @@ pub(crate) fn open(
     global: &Global,
 ) -> anyhow::Result<(ModelFiles, Decoder)> {
     let files = open_model(&located.base)?;
-    let backend = resolve::backend(global);
+    let backend = device::open(global)?;
     let decoder = match family.keeps_output() {
         true => Decoder::from_files(backend, &files)?,
         false => Decoder::body_from_files(backend, &files)?,

@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Dependencies that only the crates named may have, with the invariant behind it.
 const RESERVED: &[(&str, &[&str], &str)] = &[
     ("cudarc", &["patarm-kernels"], "device code lives in patarm-kernels"),
+    ("libloading", &["patarm-kernels"], "device code lives in patarm-kernels"),
     ("gemm", &["patarm-kernels"], "arithmetic lives in patarm-kernels"),
     ("tokenizers", &["patarm-text"], "only patarm-text turns strings into tokens"),
     ("minijinja", &["patarm-text", "patarm-reward"], "patarm-models never sees a string"),

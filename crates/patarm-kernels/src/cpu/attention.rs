@@ -38,32 +38,6 @@ pub(crate) struct Inputs<'a> {
     pub(crate) shape: AttentionShape,
 }
 
-impl Inputs<'_> {
-    /// Checks what the kernels rely on.
-    ///
-    /// # Panics
-    /// When a run, a span or a buffer does not fit the shape.
-    pub(crate) fn check(&self) {
-        let AttentionShape { queries, slots, heads, kv_heads, head_dim } = self.shape;
-        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "key heads divide query heads");
-        assert!(head_dim > 0, "a head has a width");
-        assert_eq!(self.q.len(), queries * heads * head_dim, "attention: q");
-        assert_eq!(self.k.len(), slots * kv_heads * head_dim, "attention: k");
-        assert_eq!(self.v.len(), slots * kv_heads * head_dim, "attention: v");
-        let mut covered = vec![false; queries];
-        for run in &self.plan.runs {
-            assert!(run.query + run.len <= queries, "attention: a run's queries");
-            for seen in &mut covered[run.query..run.query + run.len] {
-                assert!(!*seen, "attention: a query belongs to one run");
-                *seen = true;
-            }
-            assert!(run.spans.iter().all(|s| s.slot + s.len <= slots), "attention: a run's slots");
-            assert!(run.num_keys() >= tile::visible_keys(run), "attention: a run's keys");
-        }
-        assert!(covered.iter().all(|&seen| seen), "attention: every query belongs to a run");
-    }
-}
-
 /// Some consecutive queries of one run.
 #[derive(Clone, Copy, Debug)]
 struct Piece<'a> {

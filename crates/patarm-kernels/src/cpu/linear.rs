@@ -179,13 +179,6 @@ impl Weight<'_> {
             Self::Quantised(_) => Precision::F32,
         }
     }
-
-    pub(crate) fn len(self) -> usize {
-        match self {
-            Self::Dense(weight) => weight.values.len(),
-            Self::Quantised(packed) => packed.rows * packed.columns,
-        }
-    }
 }
 
 /// A weight with a number for every value.

@@ -121,20 +121,6 @@ pub(crate) struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
-    /// # Panics
-    /// When a buffer, an offset or an id does not fit the shape.
-    pub(crate) fn check(&self) {
-        let StatisticsShape { rows, dim, vocab, temperature } = self.shape;
-        assert_eq!(self.hidden.len(), rows * dim, "token statistics: hidden");
-        assert_eq!(self.weight.len(), vocab * dim, "token statistics: weight");
-        assert!(temperature > 0.0, "token statistics: temperature");
-        let ChosenTokens { offsets, ids } = self.chosen;
-        assert_eq!(offsets.len(), rows + 1, "token statistics: offsets");
-        assert!(offsets[0] == 0 && offsets[rows] == ids.len(), "token statistics: offsets");
-        assert!(offsets.is_sorted(), "token statistics: offsets");
-        assert!(ids.iter().all(|&id| (id as usize) < vocab), "token statistics: ids");
-    }
-
     fn scale(&self) -> f32 {
         1.0 / self.shape.temperature
     }

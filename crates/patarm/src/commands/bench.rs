@@ -25,6 +25,7 @@ use patarm_models::kernels::{Backend, Precision};
 use serde::Serialize;
 
 use crate::cli::{self, Bench, BenchKind, Global};
+use crate::device;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
 use crate::{commands::model, output};
@@ -107,7 +108,7 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
 
 fn open(options: &Bench, global: &Global) -> anyhow::Result<Decoder> {
     if let Some(shape) = options.shape {
-        return Ok(Decoder::random(resolve::backend(global), shapes::named(shape), WEIGHT_SEED));
+        return Ok(Decoder::random(device::open(global)?, shapes::named(shape), WEIGHT_SEED));
     }
     let located = resolve::locate(&options.model)?;
     // An adapter would change what has to be computed; its base is measured.

@@ -12,9 +12,10 @@ use patarm_models::{Decoder, checkpoint};
 use serde::Serialize;
 
 use crate::cli::{Global, ModelCommand};
+use crate::device;
 use crate::exit::{Code, failure};
 use crate::resolve::Located;
-use crate::{output, pull, resolve};
+use crate::{output, pull};
 
 /// Runs one of the model commands.
 pub(crate) fn run(command: &ModelCommand, global: &Global) -> anyhow::Result<()> {
@@ -42,7 +43,7 @@ pub(super) fn open_decoder(
 ) -> anyhow::Result<(ModelFiles, Decoder)> {
     crate::reward_models::refuse_without_output(located)?;
     let files = open_model(&located.base)?;
-    let mut decoder = Decoder::from_files(resolve::backend(global), &files)
+    let mut decoder = Decoder::from_files(device::open(global)?, &files)
         .with_context(|| located.base.display().to_string())?;
     if let Some(adapter) = &located.adapter {
         checkpoint::load_adapter(adapter, &mut decoder)?;

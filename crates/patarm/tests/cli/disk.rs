@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{succeed, text};
+use crate::support::{HIDDEN_GPU, succeed, text};
 use crate::training::prepare;
 
 /// Runs a training in which no file may grow beyond so many KiB, as on a full disk:
@@ -14,6 +14,7 @@ fn train_with_file_limit(recipe: &str, run: &Path, limit_kib: u64) -> (Option<i3
     let output = Command::new("bash")
         .args(["-c", &script, "bash", env!("CARGO_BIN_EXE_patarm"), "train", recipe, "--out"])
         .arg(run)
+        .env(HIDDEN_GPU.0, HIDDEN_GPU.1)
         .output()
         .expect("bash starts");
     (output.status.code(), String::from_utf8(output.stderr).expect("text"))

@@ -8,6 +8,7 @@ use crate::support::{fail, patarm, testdata, text, tiny, tiny_gguf, write};
 const USAGE: i32 = 2;
 const DATA: i32 = 3;
 const MODEL: i32 = 4;
+const DEVICE: i32 = 7;
 
 #[test]
 fn wrong_arguments() {
@@ -23,6 +24,24 @@ fn wrong_arguments() {
         assert!(outcome.stderr.contains("error:"), "{}", outcome.stderr);
     }
     fail(USAGE, &["--repeats"], &["bench", "score", "--repeats", "0"]);
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let arguments = ["bench", "score", "--model"];
+    let model = tiny("tiny-llama");
+    let bench = |device| [&arguments[..], &[&model, "--device", device]].concat();
+    for device in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
+        let outcome = patarm(&bench(device));
+        assert_eq!(outcome.code, Some(USAGE), "{device}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("auto, cpu, cuda or cuda:N"), "{}", outcome.stderr);
+    }
+    let quantised = [&bench("cuda")[..], &["--precision", "quantised"]].concat();
+    fail(USAGE, &["on the CPU only", "--device cpu"], &quantised);
+    // Where there is a GPU, it is hidden from the program.
+    for (device, named) in [("cuda", "--device cuda:0: "), ("cuda:3", "--device cuda:3: ")] {
+        fail(DEVICE, &[named, "looked for libcuda", "CUDA_HOME", "nvidia/*/lib"], &bench(device));
+    }
 }
 
 #[test]

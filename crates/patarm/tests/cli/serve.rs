@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{fail, repository, text, write};
+use crate::support::{HIDDEN_GPU, fail, repository, text, write};
 use crate::training::tiny_judge;
 
 struct Served {
@@ -36,6 +36,7 @@ impl Served {
             .args(["serve", "--port", "0", "--threads", "1", "--log-format", "json"])
             .args(arguments)
             .current_dir(repository())
+            .env(HIDDEN_GPU.0, HIDDEN_GPU.1)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

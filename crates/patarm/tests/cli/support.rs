@@ -34,10 +34,13 @@ pub(crate) fn text(path: &Path) -> String {
     path.to_str().expect("paths of tests are text").to_owned()
 }
 
+/// Tests compute on the CPU, also where a GPU is: it is hidden from the program.
+pub(crate) const HIDDEN_GPU: (&str, &str) = ("CUDA_VISIBLE_DEVICES", "");
+
 /// Runs the program in the repository.
 pub(crate) fn patarm(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patarm"));
-    command.args(arguments).current_dir(repository());
+    command.args(arguments).current_dir(repository()).env(HIDDEN_GPU.0, HIDDEN_GPU.1);
     let output = command.output().expect("the program starts");
     Outcome {
         code: output.status.code(),

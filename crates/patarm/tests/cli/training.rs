@@ -9,7 +9,7 @@ use patarm_models::{Decoder, DecoderShape, checkpoint};
 use serde_json::Value;
 
 use crate::support::{
-    fail, patarm, report, rows, succeed, testdata, text, tiny_quantised_gguf, write,
+    HIDDEN_GPU, fail, patarm, report, rows, succeed, testdata, text, tiny_quantised_gguf, write,
 };
 
 const RECIPE: &str = r#"
@@ -168,7 +168,7 @@ fn quantised_weights_train_with_an_adapter_or_not_at_all() {
 /// Starts a run and kills it, without warning, once the checkpoint is there.
 fn train_and_kill(recipe: &str, run: &Path, checkpoint: &str) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_patarm"));
-    command.args(["train", recipe, "--out"]).arg(run);
+    command.args(["train", recipe, "--out"]).arg(run).env(HIDDEN_GPU.0, HIDDEN_GPU.1);
     let mut child = command
         .stderr(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())

@@ -36,7 +36,7 @@ impl BlockSlots {
     /// Block `block` of `run`.
     pub(crate) fn of(run: &QueryRun, block: usize) -> Self {
         let mut found = Self::empty();
-        let (start, end) = (block * KEY_BLOCK, visible_keys(run).min((block + 1) * KEY_BLOCK));
+        let (start, end) = (block * KEY_BLOCK, run.visible_keys().min((block + 1) * KEY_BLOCK));
         let mut position = 0;
         for span in &run.spans {
             let from = start.max(position);
@@ -61,14 +61,9 @@ impl BlockSlots {
     }
 }
 
-/// Keys of a run that at least one of its queries sees.
-pub(crate) fn visible_keys(run: &QueryRun) -> usize {
-    if run.causal { run.first_position + run.len } else { run.num_keys() }
-}
-
-/// Blocks that hold those keys.
+/// Blocks that hold the keys any query of the run sees.
 pub(crate) fn num_blocks(run: &QueryRun) -> usize {
-    visible_keys(run).div_ceil(KEY_BLOCK)
+    run.visible_keys().div_ceil(KEY_BLOCK)
 }
 
 /// Keys of block `block` that query `j` of the run sees.

@@ -13,7 +13,7 @@ use patarm_reward::observer::Silent;
 use patarm_text::Item;
 
 use crate::cli::{Global, JudgeOptions};
-use crate::exit::{Code, failure};
+use crate::exit::{Code, failure, without_faults};
 use crate::reward_models::with_reward_model;
 
 type Rewards = Vec<Result<Reward, ItemFault>>;
@@ -38,13 +38,14 @@ impl KeptModel {
         let (asked, global) = (asked.clone(), global.clone());
         let name = asked.model.clone();
         std::thread::Builder::new().name("reward model".into()).spawn(move || {
-            let ended =
+            let ended = without_faults(|| {
                 with_reward_model(&asked, &global, &(Arc::new(Silent) as _), &mut |model| {
                     // Nobody listens any more where the server is gone already.
                     let _ = ready.send(Ok(()));
                     answer(model, &waiting);
                     Ok(())
-                });
+                })
+            });
             if let Err(error) = ended {
                 let _ = ready.send(Err(error));
             }
