@@ -23,6 +23,10 @@ test *ARGS:
 nextest *ARGS:
     cargo nextest run --workspace {{ARGS}}
 
+# The optional exporter of spans.
+opentelemetry:
+    cargo test -p patarm --features opentelemetry --test cli collector
+
 # Sizes, arrows, invariants.
 tidy:
     cargo xtask tidy

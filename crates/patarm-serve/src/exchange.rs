@@ -21,11 +21,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use crate::core::Ticket;
 use crate::dialect::Dialect;
 use crate::fault::{Fault, FaultCode};
 use crate::router::App;
+use crate::spans;
 use patarm_reward::serving::{Answer, Ask};
 
 /// Bytes of body that one permit of the semaphore stands for.
@@ -113,7 +115,9 @@ pub(crate) async fn handle<R: Route>(app: Arc<App>, request: Request) -> Respons
     let id = request_id(&app, request.headers());
     let guard = InFlight::new(&app);
     let (parts, body) = request.into_parts();
-    let attempt = AssertUnwindSafe(attempt::<R>(&app, &id, &parts, body)).catch_unwind();
+    let span = spans::of_request(R::PATH, &id, &parts.headers);
+    let attempt = attempt::<R>(&app, &id, &parts, body).instrument(span.clone());
+    let attempt = AssertUnwindSafe(attempt).catch_unwind();
     let result = attempt.await.unwrap_or_else(|panic| {
         tracing::error!(request_id = id, message = panic_message(panic.as_ref()), "panic");
         Err(Fault::plain(FaultCode::Internal))
@@ -129,6 +133,7 @@ pub(crate) async fn handle<R: Route>(app: Arc<App>, request: Request) -> Respons
     }
     let (status, time) = (response.status().as_u16(), started.elapsed());
     app.metrics().request(R::DIALECT.name(), status, time);
+    spans::end(&span, status, fault_code);
     tracing::info!(
         request_id = id,
         path = R::PATH,

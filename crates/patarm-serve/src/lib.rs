@@ -26,6 +26,7 @@ mod queue;
 mod router;
 mod server;
 mod shutdown;
+mod spans;
 #[cfg(test)]
 mod testing;
 mod worker;

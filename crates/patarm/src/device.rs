@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use patarm_models::agrees_with_cpu;
 use patarm_models::kernels::{
     Backend, Cpu, CpuOptions, Cuda, CudaOptions, DeviceFault, FaultKind, Precision,
 };
 
 use crate::cli::{self, Device, Global};
-use crate::exit::{Code, failure};
-use crate::pull;
+use crate::exit::{self, Code, failure};
+use crate::{output, pull};
 
 /// Variables that name a CUDA toolkit.
 const TOOLKITS: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
@@ -23,7 +24,7 @@ const DEFAULT_TOOLKIT: &str = "/usr/local/cuda";
 static OPENED: Mutex<Vec<(CudaOptions, Weak<Cuda>)>> = Mutex::new(Vec::new());
 
 /// Opens the device the options ask for. `auto` is the first CUDA device where one can
-/// be used, else the CPU.
+/// be used and computes what the CPU does, else the CPU.
 pub(crate) fn open(global: &Global) -> anyhow::Result<Arc<dyn Backend>> {
     match global.device {
         Device::Cpu => Ok(cpu(global)),
@@ -63,13 +64,34 @@ fn cpu(global: &Global) -> Arc<dyn Backend> {
     Arc::new(Cpu::with_options(&options).unwrap_or_else(|| Cpu::new(global.threads)))
 }
 
-/// The first CUDA device, where it can do what is asked: only the CPU keeps weights
-/// quantised.
+/// The first CUDA device, where it can do what is asked (only the CPU keeps weights
+/// quantised) and agrees with the CPU on a small step; looked for once.
 fn automatic_cuda(global: &Global) -> Option<Arc<dyn Backend>> {
+    static TRUSTED: Mutex<Option<bool>> = Mutex::new(None);
     if global.precision == cli::Precision::Quantised {
         return None;
     }
-    Some(cuda(0, global.precision).ok()?)
+    let mut trusted = TRUSTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *trusted == Some(false) {
+        return None;
+    }
+    let Ok(device) = cuda(0, global.precision) else {
+        *trusted = Some(false);
+        return None;
+    };
+    if trusted.is_none() {
+        let checked = exit::without_faults(|| Ok(agrees_with_cpu(Arc::clone(&device) as _)?));
+        *trusted = Some(matches!(checked, Ok(true)));
+        if *trusted == Some(false) {
+            let reason = checked.err().map_or_else(|| "other numbers".into(), |e| e.to_string());
+            output::remark(&format!(
+                "{} does not compute what the CPU does ({reason}); the CPU is used",
+                device.name()
+            ));
+            return None;
+        }
+    }
+    Some(device)
 }
 
 fn cuda(ordinal: usize, precision: cli::Precision) -> Result<Arc<Cuda>, DeviceFault> {

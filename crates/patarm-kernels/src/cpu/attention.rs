@@ -28,6 +28,10 @@ const TILE_QUERIES: usize = 24;
 /// From this many tiles on, a thread takes all heads of a tile.
 const MANY_TILES: usize = 16;
 
+/// Calls with fewer multiplications than this stay on the calling thread: one query
+/// behind a few hundred keys is done before another thread has woken up.
+const PARALLEL_WORK: usize = 1 << 20;
+
 /// Inputs of one attention call.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
@@ -105,7 +109,11 @@ pub(crate) fn forward(cpu: &Cpu, inputs: Inputs<'_>, out: &mut [f32], log_sum_ex
         let states = cpu.isa.run(TileForward { inputs, pieces, head });
         store_tile(pieces, &head, shape, &states, &out, &log_sum_exp);
     };
-    if tiles.len() < MANY_TILES {
+    if num_multiplications(&inputs) < PARALLEL_WORK {
+        for tile in &tiles {
+            (0..shape.kv_heads).for_each(|kv_head| attend(tile, kv_head));
+        }
+    } else if tiles.len() < MANY_TILES {
         cpu.threads.each(tiles.len() * shape.kv_heads, |task| {
             attend(&tiles[task / shape.kv_heads], task % shape.kv_heads);
         });
@@ -115,6 +123,14 @@ pub(crate) fn forward(cpu: &Cpu, inputs: Inputs<'_>, out: &mut [f32], log_sum_ex
             (0..shape.kv_heads).for_each(|kv_head| attend(&tiles[tile], kv_head));
         });
     }
+}
+
+/// Multiplications of a call, masked ones included.
+fn num_multiplications(inputs: &Inputs<'_>) -> usize {
+    let AttentionShape { heads, head_dim, .. } = inputs.shape;
+    let runs = inputs.plan.runs.iter();
+    let pairs = runs.map(|run| run.len.saturating_mul(tile::visible_keys(run)));
+    pairs.fold(0, usize::saturating_add).saturating_mul(2 * heads * head_dim)
 }
 
 /// The online softmax of the rows of a tile.

@@ -3,13 +3,17 @@
 mod cohort;
 mod kept;
 mod models;
+mod spans;
 
 use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Context;
 use patarm_serve::{Limits, ServeError, Server, ServerConfig, Shutdown};
+use spans::Exporter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::Global;
 use crate::cli::serve::{LogFormat, Serve};
@@ -21,7 +25,8 @@ const MAX_KEY_FILE_BYTES: u64 = 1 << 20;
 
 /// Serves until SIGTERM or Ctrl-C; requests under way are finished.
 pub(super) fn run(options: &Serve, global: &Global) -> anyhow::Result<()> {
-    log_to_stderr(options)?;
+    let exporter = Exporter::from_environment()?;
+    log_to_stderr(options, &exporter)?;
     let config = config(options)?;
     config.check().map_err(exit_code)?;
     let models = models::open(options, global)?;
@@ -29,6 +34,7 @@ pub(super) fn run(options: &Serve, global: &Global) -> anyhow::Result<()> {
     let server = Server::bind(config, models, shutdown).map_err(exit_code)?;
     output::line(&format!("listening on http://{}", server.address()))?;
     server.run();
+    drop(exporter);
     Ok(())
 }
 
@@ -59,7 +65,7 @@ fn stop_on_signals() -> anyhow::Result<Shutdown> {
     Ok(shutdown)
 }
 
-fn log_to_stderr(options: &Serve) -> anyhow::Result<()> {
+fn log_to_stderr(options: &Serve, exporter: &Exporter) -> anyhow::Result<()> {
     let level: tracing::Level = options.log_level.into();
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -67,8 +73,10 @@ fn log_to_stderr(options: &Serve) -> anyhow::Result<()> {
         .with_span_events(FmtSpan::NONE)
         .with_ansi(std::io::stderr().is_terminal());
     let installed = match options.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.finish().with(exporter.layer()).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).finish().with(exporter.layer()).try_init()
+        }
     };
     installed.map_err(|error| anyhow::anyhow!("cannot write a log: {error}"))
 }

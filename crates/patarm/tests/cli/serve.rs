@@ -193,3 +193,59 @@ fn what_cannot_be_served_is_refused_in_one_sentence() {
     fail(2, &["two models"], &["serve", "--port", "0", "--model", &model, "--model", &model]);
     fail(4, &["no such file"], &["serve", "--model", "/no/such/model"]);
 }
+
+/// A collector that keeps the body of the first request.
+#[cfg(feature = "opentelemetry")]
+fn collector() -> (String, std::thread::JoinHandle<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("address"));
+    let heard = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        let mut reader = BufReader::new(stream);
+        let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+        reader.read_line(&mut first).expect("a line");
+        while reader.read_line(&mut line).expect("a header") > 2 {
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a number");
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("a body");
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        reader.get_mut().write_all(answer).expect("answers");
+        (first, serde_json::from_slice(&body).expect("JSON"))
+    });
+    (address, heard)
+}
+
+#[test]
+#[cfg(feature = "opentelemetry")]
+fn a_collector_gets_a_span_within_the_callers_trace() {
+    let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let (address, heard) = collector();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patarm"));
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", address);
+    let served = Served::start_as(command, &["--par-only"]);
+    let mut stream = TcpStream::connect(&served.address).expect("connects");
+    let head = format!(
+        "POST /v1/par HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntraceparent: \
+         00-{trace}-{parent}-01\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(head.as_bytes()).expect("is sent");
+    let (status, _) = read(stream);
+    let (code, log) = served.stop();
+    assert_eq!((status, code), (400, Some(0)), "{log}");
+    let (first, sent) = heard.join().expect("the collector heard");
+    assert!(first.starts_with("POST /v1/traces "), "{first}");
+    let resource = &sent["resourceSpans"][0];
+    assert!(resource["resource"].to_string().contains("\"patarm\""), "{sent}");
+    let span = &resource["scopeSpans"][0]["spans"][0];
+    assert_eq!(
+        (&span["traceId"], &span["parentSpanId"], &span["name"]),
+        (&json!(trace), &json!(parent), &json!("/v1/par")),
+        "{sent}"
+    );
+    assert!(span["attributes"].to_string().contains("http.response.status_code"), "{span}");
+}
