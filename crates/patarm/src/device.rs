@@ -80,7 +80,7 @@ fn automatic_cuda(global: &Global) -> Option<Arc<dyn Backend>> {
         return None;
     };
     if trusted.is_none() {
-        let checked = exit::without_faults(|| Ok(agrees_with_cpu(Arc::clone(&device) as _)?));
+        let checked = exit::without_faults(|| Ok(agrees_with_cpu(&(Arc::clone(&device) as _))?));
         *trusted = Some(matches!(checked, Ok(true)));
         if *trusted == Some(false) {
             let reason = checked.err().map_or_else(|| "other numbers".into(), |e| e.to_string());

@@ -129,7 +129,7 @@ pub(crate) fn forward(cpu: &Cpu, inputs: Inputs<'_>, out: &mut [f32], log_sum_ex
 fn num_multiplications(inputs: &Inputs<'_>) -> usize {
     let AttentionShape { heads, head_dim, .. } = inputs.shape;
     let runs = inputs.plan.runs.iter();
-    let pairs = runs.map(|run| run.len.saturating_mul(tile::visible_keys(run)));
+    let pairs = runs.map(|run| run.len.saturating_mul(run.visible_keys()));
     pairs.fold(0, usize::saturating_add).saturating_mul(2 * heads * head_dim)
 }
 

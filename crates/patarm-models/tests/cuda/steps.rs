@@ -105,7 +105,7 @@ fn training_steps() {
 fn the_check_before_a_device_is_chosen() {
     for precision in [Precision::F32, Precision::Bf16] {
         if let Some(cuda) = devices(precision).into_iter().next() {
-            assert!(agrees_with_cpu(Arc::new(cuda)).expect("runs"), "{precision:?}");
+            assert!(agrees_with_cpu(&(Arc::new(cuda) as _)).expect("runs"), "{precision:?}");
         }
     }
 }

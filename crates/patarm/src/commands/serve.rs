@@ -34,7 +34,6 @@ pub(super) fn run(options: &Serve, global: &Global) -> anyhow::Result<()> {
     let server = Server::bind(config, models, shutdown).map_err(exit_code)?;
     output::line(&format!("listening on http://{}", server.address()))?;
     server.run();
-    drop(exporter);
     Ok(())
 }
 
