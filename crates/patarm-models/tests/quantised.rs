@@ -263,5 +263,8 @@ fn matrices_in_floating_point_are_rounded_where_their_rows_are_whole_blocks() {
     let (forest, targets, _) = rows(&sequences().into_iter().map(short).collect::<Vec<_>>());
     let [dense, found] = [dense, found].map(|decoder| logprobs(&decoder, &forest, &targets));
     let largest = dense.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(largest > 0.0 && largest < 0.1, "{largest}");
+    let [low, high] = [f32::min as fn(f32, f32) -> f32, f32::max]
+        .map(|pick| dense.iter().copied().reduce(pick).unwrap_or(f32::NAN));
+    // Rows of one or two blocks: errors of a hundredth a product hardly average out.
+    assert!(largest > 0.0 && largest < 0.05 * (high - low), "{largest} of {low} to {high}");
 }
