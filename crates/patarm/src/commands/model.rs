@@ -35,7 +35,7 @@ pub(crate) fn run(command: &ModelCommand, global: &Global) -> anyhow::Result<()>
     }
 }
 
-/// Files and decoder of a located model; unlike [`resolve::load`] it asks for no
+/// Files and decoder of a located model; unlike [`crate::resolve::load`] it asks for no
 /// tokenizer, because token ids may be all a caller has.
 pub(super) fn open_decoder(
     located: &Located,
