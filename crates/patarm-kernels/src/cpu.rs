@@ -41,7 +41,6 @@ pub use options::{CpuOptions, Instructions, Precision};
 pub(crate) use quantised::Packed;
 use simd::Isa;
 use simd::dots::Bytes;
-pub(crate) use simd::dots::nearest_half;
 use threads::Threads;
 
 /// The CPU backend.

@@ -1,6 +1,6 @@
 //! A matrix of small integers, as a quantised file holds it or rounded from numbers.
 
-use crate::cpu::nearest_half;
+use half::f16;
 
 /// A matrix `[rows, columns]` whose values are `scale · (q − centre)` or
 /// `scale · q + offset`: an integer `q` each, and a scale (and offset) for every
@@ -109,6 +109,12 @@ fn scale(block: &[f32; BLOCK]) -> f32 {
         true => nearest_half(block.iter().fold(0.0, |m: f32, value| m.max(value.abs())) / LARGEST),
         false => f32::NAN,
     }
+}
+
+/// The value rounded to half precision; itself where that has no finite number so large.
+fn nearest_half(value: f32) -> f32 {
+    let half = f16::from_f32(value);
+    if half.is_finite() { half.to_f32() } else { value }
 }
 
 fn integer(value: f32, scale: f32) -> u8 {

@@ -4,10 +4,18 @@
 
 use axum::http::HeaderMap;
 use tracing::Span;
-use tracing::field::Empty;
+
+/// No span: nobody collects them.
+#[cfg(not(feature = "opentelemetry"))]
+pub(crate) fn of_request(_: &'static str, _: &str, _: &HeaderMap) -> Span {
+    Span::none()
+}
 
 /// The span of a request. What the request says is not in it.
+#[cfg(feature = "opentelemetry")]
 pub(crate) fn of_request(path: &'static str, id: &str, headers: &HeaderMap) -> Span {
+    use tracing::field::Empty;
+
     let span = tracing::info_span!(
         "request",
         otel.name = path,
@@ -33,9 +41,6 @@ pub(crate) fn end(span: &Span, status: u16, fault: &'static str) {
         span.record("otel.status_code", "ERROR");
     }
 }
-
-#[cfg(not(feature = "opentelemetry"))]
-fn join(_: &Span, _: &HeaderMap) {}
 
 /// Makes the span a child of the caller's.
 #[cfg(feature = "opentelemetry")]

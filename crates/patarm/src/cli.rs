@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 /// Settings every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// Where to compute: auto (the first CUDA device that can be used, else the processor),
+    /// Where to compute: auto (the first CUDA device that agrees with the processor, else that),
     /// cpu, cuda, or cuda:N for device N.
     #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]", default_value = "auto")]
     pub(crate) device: Device,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use patarm_models::agrees_with_cpu;
 use patarm_models::kernels::{
@@ -65,33 +65,30 @@ fn cpu(global: &Global) -> Arc<dyn Backend> {
 }
 
 /// The first CUDA device, where it can do what is asked (only the CPU keeps weights
-/// quantised) and agrees with the CPU on a small step; looked for once.
+/// quantised) and is trusted, which is found out once.
 fn automatic_cuda(global: &Global) -> Option<Arc<dyn Backend>> {
-    static TRUSTED: Mutex<Option<bool>> = Mutex::new(None);
-    if global.precision == cli::Precision::Quantised {
+    static TRUSTED: OnceLock<bool> = OnceLock::new();
+    if global.precision == cli::Precision::Quantised || TRUSTED.get() == Some(&false) {
         return None;
     }
-    let mut trusted = TRUSTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *trusted == Some(false) {
-        return None;
-    }
-    let Ok(device) = cuda(0, global.precision) else {
-        *trusted = Some(false);
-        return None;
+    let device = cuda(0, global.precision).ok();
+    let trusted = *TRUSTED.get_or_init(|| device.as_ref().is_some_and(agrees));
+    Some(device.filter(|_| trusted)?)
+}
+
+/// Whether a device gives the CPU's numbers; a remark where not.
+fn agrees(device: &Arc<Cuda>) -> bool {
+    let backend: Arc<dyn Backend> = Arc::clone(device) as _;
+    let reason = match exit::without_faults(|| Ok(agrees_with_cpu(&backend)?)) {
+        Ok(true) => return true,
+        Ok(false) => "other numbers".to_owned(),
+        Err(error) => error.to_string(),
     };
-    if trusted.is_none() {
-        let checked = exit::without_faults(|| Ok(agrees_with_cpu(&(Arc::clone(&device) as _))?));
-        *trusted = Some(matches!(checked, Ok(true)));
-        if *trusted == Some(false) {
-            let reason = checked.err().map_or_else(|| "other numbers".into(), |e| e.to_string());
-            output::remark(&format!(
-                "{} does not compute what the CPU does ({reason}); the CPU is used",
-                device.name()
-            ));
-            return None;
-        }
-    }
-    Some(device)
+    let name = device.name();
+    output::remark(&format!(
+        "{name} does not compute what the CPU does ({reason}); the CPU is used"
+    ));
+    false
 }
 
 fn cuda(ordinal: usize, precision: cli::Precision) -> Result<Arc<Cuda>, DeviceFault> {

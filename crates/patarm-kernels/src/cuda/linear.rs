@@ -187,6 +187,30 @@ pub(crate) fn backward_weight(
     );
 }
 
+/// `out = x · wᵀ`: logits, of rows in the type of the weight's products.
+pub(crate) fn logits(
+    core: &Core,
+    element: Element,
+    [x, weight, out]: [Address; 3],
+    shape: LinearShape,
+) {
+    let LinearShape { tokens, input, output } = shape;
+    multiply(
+        core,
+        &Product {
+            rows: tokens,
+            columns: output,
+            inner: input,
+            element,
+            left: Operand { address: x, outer: input, inner: 1 },
+            right: Operand { address: weight, outer: input, inner: 1 },
+            out,
+            scale: 1.0,
+            add: false,
+        },
+    );
+}
+
 /// A product of any size, also none.
 pub(crate) fn multiply(core: &Core, product: &Product) {
     let len = product.rows * product.columns;

@@ -1,10 +1,10 @@
 //! Drawing one token a row.
 
 use super::core::{Core, Grid, number, offset, scratch};
-use super::device::{Address, Argument, Operand, Product};
-use super::linear::{Operands, element_with, multiply, weight_address};
+use super::device::{Address, Argument};
+use super::linear::{self, Operands, element_with, weight_address};
 use super::memory::Block;
-use crate::backend::StatisticsShape;
+use crate::backend::{LinearShape, StatisticsShape};
 use crate::buffer::Buffer;
 use crate::cpu::Precision;
 use crate::sampling::SamplingOptions;
@@ -44,20 +44,8 @@ pub(crate) fn sample(
         let at = |address, element| offset(address, element, size_of::<f32>());
         let from = at(hidden.device().address(), start * dim);
         let x = Operands::new(core, from, count * dim, element);
-        multiply(
-            core,
-            &Product {
-                rows: count,
-                columns: vocab,
-                inner: dim,
-                element,
-                left: Operand { address: x.address(), outer: dim, inner: 1 },
-                right: Operand { address: weight, outer: dim, inner: 1 },
-                out: logits.address(),
-                scale: 1.0,
-                add: false,
-            },
-        );
+        let shape = LinearShape { tokens: count, input: dim, output: vocab };
+        linear::logits(core, element, [x.address(), weight, logits.address()], shape);
         let outputs = [ids, logprobs].map(|address| at(address, start));
         draw(core, &logits, &options[start..start + count], vocab, outputs);
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::core::{Core, Grid, bytes_of_u32, bytes_of_u64, input, number, offset, scratch};
 use super::device::{Address, Argument, Element, Operand, Product};
-use super::linear::{Operands, element_with, multiply, row, weight_address};
+use super::linear::{self, Operands, element_with, multiply, row, weight_address};
 use super::memory::Block;
-use crate::backend::{ChosenTokens, StatisticsGradient, StatisticsShape, TokenStatistics};
+use crate::backend::{
+    ChosenTokens, LinearShape, StatisticsGradient, StatisticsShape, TokenStatistics,
+};
 use crate::buffer::Buffer;
 use crate::cpu::Precision;
 
@@ -88,21 +90,13 @@ impl<'a> Statistics<'a> {
 
     /// Logits (not tempered) of a tile.
     fn logits(&self, hidden: &Operands, tile: &Tile, out: &Block) {
-        let dim = self.shape.dim;
-        multiply(
-            self.core,
-            &Product {
-                rows: tile.rows.len(),
-                columns: tile.columns.len(),
-                inner: dim,
-                element: self.element,
-                left: Operand { address: hidden.address(), outer: dim, inner: 1 },
-                right: Operand { address: self.weight_rows(&tile.columns), outer: dim, inner: 1 },
-                out: out.address(),
-                scale: 1.0,
-                add: false,
-            },
-        );
+        let shape = LinearShape {
+            tokens: tile.rows.len(),
+            input: self.shape.dim,
+            output: tile.columns.len(),
+        };
+        let addresses = [hidden.address(), self.weight_rows(&tile.columns), out.address()];
+        linear::logits(self.core, self.element, addresses, shape);
     }
 
     pub(crate) fn forward(&self) -> TokenStatistics {

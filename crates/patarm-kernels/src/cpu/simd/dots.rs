@@ -128,17 +128,6 @@ pub(crate) fn exact_half(value: f32) -> Option<u16> {
     (widen_half(half).to_bits() == value.to_bits()).then_some(half)
 }
 
-/// The value rounded to half precision, ties to even; itself where that has no finite
-/// number so large.
-pub(crate) fn nearest_half(value: f32) -> f32 {
-    let bits = (value.abs() / HALF_SHIFT).to_bits();
-    let magnitude = (bits + 0xfff + (bits >> 13 & 1)) >> 13;
-    match magnitude < 0x7c00 {
-        true => widen_half(magnitude as u16).copysign(value),
-        false => value,
-    }
-}
-
 impl Dots for Portable {
     type Simd = Self;
     type Bytes = ByteLine;
