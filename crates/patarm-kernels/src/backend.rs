@@ -83,10 +83,13 @@ pub struct StatisticsShape {
     pub vocab: usize,
     /// Logits are divided by this before anything else is computed (1 = plain).
     pub temperature: f32,
+    /// Rows, from the first on, whose logits the device may keep for the backward
+    /// instead of computing them again; 0 where none will follow.
+    pub kept_rows: usize,
 }
 
-/// What linear → log-probability returns per row, without ever storing
-/// rows × vocabulary. All values are of the tempered logits `z / temperature`.
+/// What linear → log-probability returns per row, without storing rows × vocabulary
+/// unless asked to. All values are of the tempered logits `z / temperature`.
 #[derive(Debug)]
 pub struct TokenStatistics {
     /// Logits of the chosen ids, in the order of [`ChosenTokens::ids`].
@@ -95,6 +98,8 @@ pub struct TokenStatistics {
     pub log_sum_exp: Buffer,
     /// Entropy of each row's distribution, in nats.
     pub entropy: Buffer,
+    /// Logits of the first rows, whole chunks of them, in an order of the device's own.
+    pub(crate) logits: Option<Buffer>,
 }
 
 /// Gradients with respect to [`TokenStatistics`].
@@ -130,6 +135,9 @@ pub struct AdamW {
     /// gradients are multiplied by `min(1, max_norm / (g + 1e-6))`; 0 switches it off.
     pub max_norm: f32,
 }
+
+/// Slots of a [`Backend::key_table`] come in groups of this many.
+pub const SLOTS_TOGETHER: usize = 16;
 
 /// A device that owns buffers and runs operations on them.
 ///
@@ -196,6 +204,19 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// `table[ids[n]] += rows[n]`, in order of `n`. Gradient of [`Backend::gather_rows`].
     fn scatter_add_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer);
+
+    /// A table for the keys of `slots` tokens, rows of `width`, heads of `head_dim`, in
+    /// the form that attention reads fastest: [`Backend::scatter_rows`] writes it and
+    /// [`Backend::attention`] reads it, nothing else does. Contents are unspecified; it
+    /// has `slots · width` elements.
+    ///
+    /// # Panics
+    /// When `slots` is no multiple of [`SLOTS_TOGETHER`].
+    fn key_table(&self, slots: usize, width: usize, head_dim: usize) -> Buffer {
+        let _ = head_dim;
+        assert!(slots.is_multiple_of(SLOTS_TOGETHER), "slots come in groups");
+        self.alloc(slots * width)
+    }
 
     /// `table[ids[n]] = rows[n]`: writes keys and values into cache slots.
     fn scatter_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer);
@@ -333,7 +354,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         shape: StatisticsShape,
     ) -> TokenStatistics;
 
-    /// Gradient of [`Backend::token_statistics`]; recomputes the logits in chunks.
+    /// Gradient of [`Backend::token_statistics`]; recomputes logits that were not kept,
+    /// in chunks.
     /// `d_hidden` is set, `d_weight` added to when given.
     ///
     /// # Panics

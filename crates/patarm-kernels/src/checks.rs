@@ -59,7 +59,7 @@ pub(crate) fn check_statistics(
     chosen: &ChosenTokens,
     shape: StatisticsShape,
 ) {
-    let StatisticsShape { rows, dim, vocab, temperature } = shape;
+    let StatisticsShape { rows, dim, vocab, temperature, .. } = shape;
     check(hidden, rows * dim, "token statistics: hidden");
     check(weight, vocab * dim, "token statistics: weight");
     assert!(temperature > 0.0, "token statistics: temperature");

@@ -55,7 +55,7 @@ fn step(backend: &Arc<dyn Backend>) -> Result<Vec<Vec<f32>>, Error> {
     let (forest, targets) = forest();
     let mut gradients = Gradients::zeros(backend.as_ref(), &decoder.parameters);
     let saved = decoder.forward(&forest, &ForwardOptions::default())?;
-    let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
+    let statistics = decoder.target_statistics_for_backward(&saved.hidden, &targets, 1.0);
     let slopes = vec![-0.1; statistics.logprobs.len()];
     let d_hidden =
         decoder.target_statistics_backward(&saved, &statistics, &slopes, None, &mut gradients);

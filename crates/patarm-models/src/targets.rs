@@ -114,6 +114,10 @@ impl TargetStatistics {
     }
 }
 
+/// Logits that may be kept from forward to backward: half a gibibyte of them. To compute
+/// them again would cost a third of the output matrix's share of a step.
+pub const KEPT_LOGITS: usize = 1 << 27;
+
 /// Rows whose whole distributions are held at the same time.
 const ROWS_AT_ONCE: usize = 16;
 
@@ -143,11 +147,33 @@ impl Decoder {
         targets: &TargetRows,
         temperature: f32,
     ) -> TargetStatistics {
+        self.statistics_of(hidden, targets, self.statistics_shape(targets.len(), temperature))
+    }
+
+    /// [`Decoder::target_statistics`] with a backward to follow, which finds some of the
+    /// logits instead of computing them again: the first [`KEPT_LOGITS`].
+    #[must_use]
+    pub fn target_statistics_for_backward(
+        &self,
+        hidden: &Buffer,
+        targets: &TargetRows,
+        temperature: f32,
+    ) -> TargetStatistics {
+        let kept_rows = KEPT_LOGITS / self.shape.vocab.max(1);
+        let shape = self.statistics_shape(targets.len(), temperature);
+        self.statistics_of(hidden, targets, StatisticsShape { kept_rows, ..shape })
+    }
+
+    fn statistics_of(
+        &self,
+        hidden: &Buffer,
+        targets: &TargetRows,
+        shape: StatisticsShape,
+    ) -> TargetStatistics {
         let backend = self.backend.as_ref();
         let (rows, chosen) = (targets.rows(), targets.chosen());
         let mut gathered = backend.alloc(rows.len() * self.shape.hidden);
         backend.gather_rows(hidden, &rows, self.shape.hidden, &mut gathered);
-        let shape = self.statistics_shape(rows.len(), temperature);
         let statistics =
             backend.token_statistics(&gathered, self.parameters.value(self.output), &chosen, shape);
         let mut logprobs = vec![0.0; chosen.ids.len()];
@@ -167,7 +193,7 @@ impl Decoder {
             chosen,
             gathered,
             statistics,
-            temperature,
+            temperature: shape.temperature,
             logprobs,
             offsets,
             entropy,
@@ -241,6 +267,7 @@ impl Decoder {
     }
 
     pub(crate) fn statistics_shape(&self, rows: usize, temperature: f32) -> StatisticsShape {
-        StatisticsShape { rows, dim: self.shape.hidden, vocab: self.shape.vocab, temperature }
+        let (dim, vocab) = (self.shape.hidden, self.shape.vocab);
+        StatisticsShape { rows, dim, vocab, temperature, kept_rows: 0 }
     }
 }

@@ -291,7 +291,8 @@ fn forward_backward(
     let options = trainer.forward_options();
     let temperature = config.temperature as f32;
     let saved = trainer.decoder.forward(&forest, &options)?;
-    let statistics = trainer.decoder.target_statistics(&saved.hidden, &targets, temperature);
+    let statistics =
+        trainer.decoder.target_statistics_for_backward(&saved.hidden, &targets, temperature);
     let reference = batch.data.reference.map(|reference| -> Result<TargetStatistics, Error> {
         let saved = reference.forward(&forest, &options)?;
         Ok(reference.target_statistics(&saved.hidden, &targets, temperature))

@@ -109,7 +109,7 @@ pub fn accumulate(
         }
         let (forest, targets) = tree.finish();
         let saved = decoder.forward(&forest, forward)?;
-        let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
+        let statistics = decoder.target_statistics_for_backward(&saved.hidden, &targets, 1.0);
         let mut d_logprobs = vec![0.0f32; statistics.logprobs.len()];
         for (one, range) in rest[..taken].iter().zip(ranges) {
             for (token, target) in range.enumerate() {

@@ -163,7 +163,7 @@ impl Objective for Oprm<'_> {
         let (forest, rows) = last_rows(sides);
         let saved = decoder.forward(&forest, learner.options)?;
         let targets = digit_targets(&rows, self.text.digits());
-        let statistics = decoder.target_statistics(&saved.hidden, &targets, 1.0);
+        let statistics = decoder.target_statistics_for_backward(&saved.hidden, &targets, 1.0);
         let mut d_logprobs = Vec::with_capacity(statistics.logprobs.len());
         for (place, &pair) in examples.iter().enumerate() {
             let side = |which: usize| ratings(statistics.logprobs_of(2 * place + which));

@@ -1,5 +1,5 @@
-//! Linear → log-probability: statistics of `hidden · weightᵀ` that never exist as
-//! a whole. Rows are taken in chunks, the vocabulary in tiles.
+//! Linear → log-probability: statistics of `hidden · weightᵀ`, which exists as a whole
+//! only where a backward asked for it. Rows are taken in chunks, the vocabulary in tiles.
 
 use std::ops::Range;
 
@@ -130,6 +130,12 @@ impl<'a> Operands<'a> {
         (0..rows).step_by(ROWS).map(move |start| start..rows.min(start + ROWS))
     }
 
+    /// Rows whose logits are kept: whole chunks.
+    fn kept_rows(&self) -> usize {
+        let StatisticsShape { rows, kept_rows, .. } = self.shape;
+        if kept_rows >= rows { rows } else { kept_rows / ROWS * ROWS }
+    }
+
     /// Logits (not tempered) of some rows and columns, row by row.
     fn logits(&self, cpu: &Cpu, rows: &Range<usize>, columns: &Range<usize>, out: &mut [f32]) {
         let StatisticsShape { dim, vocab, .. } = self.shape;
@@ -203,14 +209,19 @@ pub(crate) fn forward(cpu: &Cpu, operands: Operands<'_>) -> TokenStatistics {
         chosen: cpu.memory.take(operands.chosen.ids.len()),
         log_sum_exp: cpu.memory.take(rows),
         entropy: cpu.memory.take(rows),
+        logits: None,
     };
-    let scale = operands.scale();
-    let mut logits = cpu.memory.take(operands.buffer_len());
+    let (scale, kept_rows) = (operands.scale(), operands.kept_rows());
+    let mut kept = cpu.memory.take(kept_rows * operands.shape.vocab);
+    let mut scratch = cpu.memory.take(operands.buffer_len());
     for rows in operands.chunks() {
         let mut states = vec![RowState::new(); rows.len()];
         for columns in tiles(operands.shape.vocab) {
-            let width = columns.len();
-            let logits = &mut logits.host_mut()[..rows.len() * width];
+            let logits = if rows.end <= kept_rows {
+                &mut kept.host_mut()[kept_tile(&rows, &columns, operands.shape.vocab)]
+            } else {
+                &mut scratch.host_mut()[..rows.len() * columns.len()]
+            };
             operands.logits(cpu, &rows, &columns, logits);
             add_tiles(cpu, logits, scale, &mut states);
             for (n, at) in operands.chosen_in(&rows, &columns) {
@@ -222,7 +233,14 @@ pub(crate) fn forward(cpu: &Cpu, operands: Operands<'_>) -> TokenStatistics {
             statistics.entropy.host_mut()[row] = state.entropy();
         }
     }
+    statistics.logits = (kept_rows > 0).then_some(kept);
     statistics
+}
+
+/// Where the logits of a chunk and a tile are kept: chunk after chunk, tile after tile.
+fn kept_tile(rows: &Range<usize>, columns: &Range<usize>, vocab: usize) -> Range<usize> {
+    let start = rows.start * vocab + rows.len() * columns.start;
+    start..start + rows.len() * columns.len()
 }
 
 /// Adds a tile of every row to the row's state.
@@ -247,6 +265,7 @@ pub(crate) fn backward(
 ) {
     let dim = operands.shape.dim;
     let precision = operands.weight.precision();
+    let kept = statistics.logits.as_ref().map_or(&[][..], Buffer::host);
     let quantised = matches!(operands.weight, Weight::Quantised(_));
     assert!(!quantised || d_weight.is_none(), "a quantised weight has no gradient");
     let mut logits = cpu.memory.take(operands.buffer_len());
@@ -255,7 +274,12 @@ pub(crate) fn backward(
         for columns in tiles(operands.shape.vocab) {
             let width = columns.len();
             let logits = &mut logits.host_mut()[..rows.len() * width];
-            operands.logits(cpu, &rows, &columns, logits);
+            match kept.get(kept_tile(&rows, &columns, operands.shape.vocab)) {
+                Some(kept) => cpu.threads.each_chunk(logits, PIECE * width, |n, logits| {
+                    logits.copy_from_slice(&kept[n * PIECE * width..][..logits.len()]);
+                }),
+                None => operands.logits(cpu, &rows, &columns, logits),
+            }
             let slopes = Slopes { statistics, gradient, scale: operands.scale() };
             slopes.replace_logits(cpu, rows.start, width, logits);
             for (n, at) in operands.chosen_in(&rows, &columns) {

@@ -105,6 +105,7 @@ impl<'a> Statistics<'a> {
             chosen: core.buffer(self.num_chosen),
             log_sum_exp: core.buffer(rows),
             entropy: core.buffer(rows),
+            logits: None,
         };
         let logits = self.logits_block();
         let states = RowStates::new(core, rows.min(ROWS));

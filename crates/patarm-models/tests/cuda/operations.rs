@@ -238,7 +238,7 @@ fn log_probabilities() {
     // The last size has two tiles of columns, the one before it two chunks of rows.
     for (rows, dim, vocab) in [(1, 8, 2), (9, 16, 301), (1_030, 4, 30), (3, 4, 20_000)] {
         for temperature in [1.0, 0.7] {
-            let shape = StatisticsShape { rows, dim, vocab, temperature };
+            let shape = StatisticsShape { rows, dim, vocab, temperature, kept_rows: 0 };
             parity(Precision::F32, 1e-4, |b| statistics_results(b, shape));
             parity(Precision::Bf16, BF16, |b| statistics_results(b, shape));
         }
@@ -287,7 +287,7 @@ fn tokens_are_drawn_as_on_the_cpu() {
             let (hidden, mut weight) = (b.upload(&hidden), b.upload(&weight));
             b.prepare_weight(&mut weight, vocab, dim);
             let (mut ids, mut logprobs) = (poisoned(b, rows), poisoned(b, rows));
-            let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0 };
+            let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0, kept_rows: 0 };
             let options = sampling_options(rows);
             b.sample(&hidden, &weight, shape, &options, &mut ids, &mut logprobs);
             vec![("ids", download(b, &ids)), ("logprobs", download(b, &logprobs))]
@@ -301,7 +301,7 @@ fn broken_logits_are_not_hidden() {
         let b: &dyn Backend = &cuda;
         let hidden = b.upload(&[f32::NAN, 1.0]);
         let weight = b.upload(&[1.0, 2.0, 3.0]);
-        let shape = StatisticsShape { rows: 2, dim: 1, vocab: 3, temperature: 1.0 };
+        let shape = StatisticsShape { rows: 2, dim: 1, vocab: 3, temperature: 1.0, kept_rows: 0 };
         let (mut ids, mut logprobs) = (poisoned(b, 2), poisoned(b, 2));
         b.sample(&hidden, &weight, shape, &[sampling(0), sampling(1)], &mut ids, &mut logprobs);
         let logprobs = download(b, &logprobs);
@@ -321,7 +321,7 @@ fn draws_have_the_same_bits() {
         let options: Vec<_> = (0..rows as u64)
             .map(|row| SamplingOptions { temperature: 1.0, ..sampling(row) })
             .collect();
-        let shape = StatisticsShape { rows, dim: 1, vocab, temperature: 1.0 };
+        let shape = StatisticsShape { rows, dim: 1, vocab, temperature: 1.0, kept_rows: 0 };
         let (mut ids, mut logprobs) = (poisoned(b, rows), poisoned(b, rows));
         b.sample(&hidden, &weight, shape, &options, &mut ids, &mut logprobs);
         for (id, o) in download(b, &ids).iter().zip(&options) {

@@ -30,7 +30,7 @@ pub struct StepNumbers {
 #[derive(Debug)]
 enum Source {
     Head(StepValues),
-    Tokens(TargetStatistics),
+    Tokens(Box<TargetStatistics>),
 }
 
 impl StepReader {
@@ -81,7 +81,7 @@ impl StepReader {
                 let statistics = decoder.target_statistics(hidden, &targets, 1.0);
                 let each = (0..rows.len()).map(|row| statistics.logprobs_of(row));
                 let u = each.map(|pair| f64::from(pair[0]) - f64::from(pair[1])).collect();
-                StepNumbers { u, source: Source::Tokens(statistics) }
+                StepNumbers { u, source: Source::Tokens(Box::new(statistics)) }
             }
         }
     }

@@ -172,7 +172,7 @@ fn a_draw_depends_on_its_coordinates_alone_and_agrees_with_scoring() {
         .collect();
     let compute = |cpu: &Cpu, first: usize, rows: usize| {
         let hidden = cpu.upload(&hidden[first * dim..][..rows * dim]);
-        let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0 };
+        let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0, kept_rows: 0 };
         let (mut ids, mut logprobs) = (cpu.alloc(rows), cpu.alloc(rows));
         let options = &options[first..][..rows];
         cpu.sample(&hidden, &cpu.upload(&weight), shape, options, &mut ids, &mut logprobs);
@@ -191,7 +191,7 @@ fn a_draw_depends_on_its_coordinates_alone_and_agrees_with_scoring() {
             offsets: (0..=rows).collect(),
             ids: ids.iter().map(|&id| id as u32).collect(),
         };
-        let shape = StatisticsShape { rows, dim, vocab, temperature };
+        let shape = StatisticsShape { rows, dim, vocab, temperature, kept_rows: 0 };
         let (hidden, weight) = (cpu.upload(&hidden), cpu.upload(&weight));
         let scored = cpu.token_statistics(&hidden, &weight, &chosen, shape);
         let lse = scored.log_sum_exp.host();

@@ -225,7 +225,7 @@ fn logits_of_statistics_and_of_the_sampler_are_those_of_the_linear_map() {
         offsets: (0..=rows).map(|row| row * per_row).collect(),
         ids: (0..rows * per_row).map(|n| ((n * 1873) % vocab) as u32).collect(),
     };
-    let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0 };
+    let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0, kept_rows: 0 };
     let found = cpu.token_statistics(&hidden, &weight, &chosen, shape);
     for (n, &id) in chosen.ids.iter().enumerate() {
         let expected = logits.host()[n / per_row * vocab + id as usize];
@@ -251,7 +251,7 @@ fn logits_of_statistics_and_of_the_sampler_are_those_of_the_linear_map() {
 #[test]
 fn gradients_of_statistics_are_close_to_those_in_single_precision() {
     let (rows, dim, vocab) = (30, 40, 5000);
-    let shape = StatisticsShape { rows, dim, vocab, temperature: 0.7 };
+    let shape = StatisticsShape { rows, dim, vocab, temperature: 0.7, kept_rows: 0 };
     let chosen = ChosenTokens {
         offsets: (0..=rows).collect(),
         ids: (0..rows as u32).map(|n| n * 160).collect(),

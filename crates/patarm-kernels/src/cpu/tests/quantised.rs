@@ -310,7 +310,7 @@ fn logits_of_statistics_and_of_the_sampler_are_those_of_the_linear_map() {
     let logits = apply(&cpu, &hidden, &weight, map);
     let hidden = cpu.upload(&hidden);
     let chosen = chosen_of(rows, 5, vocab);
-    let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0 };
+    let shape = StatisticsShape { rows, dim, vocab, temperature: 1.0, kept_rows: 0 };
     let found = cpu.token_statistics(&hidden, &weight, &chosen, shape);
     for (n, &id) in chosen.ids.iter().enumerate() {
         let expected = logits[n / 5 * vocab + id as usize];
@@ -338,7 +338,7 @@ fn logits_of_statistics_and_of_the_sampler_are_those_of_the_linear_map() {
 #[test]
 fn gradients_of_statistics_are_those_in_single_precision() {
     let (rows, dim, vocab) = (300, 64, 5000);
-    let shape = StatisticsShape { rows, dim, vocab, temperature: 0.7 };
+    let shape = StatisticsShape { rows, dim, vocab, temperature: 0.7, kept_rows: 0 };
     let cpu = cpu(2);
     let stored = Stored::new(KINDS[1], vocab, dim, 2);
     let hidden: Vec<f32> =

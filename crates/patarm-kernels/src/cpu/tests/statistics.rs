@@ -43,7 +43,7 @@ fn chosen(rows: usize, vocab: usize) -> ChosenTokens {
 }
 
 fn shape(rows: usize, dim: usize, vocab: usize, temperature: f32) -> StatisticsShape {
-    StatisticsShape { rows, dim, vocab, temperature }
+    StatisticsShape { rows, dim, vocab, temperature, kept_rows: 0 }
 }
 
 #[test]
@@ -204,6 +204,24 @@ fn a_loss_without_entropy_or_weight_gradient_gives_the_same_hidden_gradient() {
         None,
     );
     assert_eq!(bits(d_hidden.host()), bits(&full[0]));
+}
+
+#[test]
+fn kept_logits_change_no_bit() {
+    let (rows, dim, vocab) = (700, 6, 4800);
+    let (hidden, weight) = (super::values(rows * dim, 1), super::values(vocab * dim, 2));
+    let chosen = chosen(rows, vocab);
+    let factors = factors(&chosen, rows);
+    let cpu = Cpu::new(2);
+    let found = |kept_rows| {
+        let shape = StatisticsShape { kept_rows, ..shape(rows, dim, vocab, 0.9) };
+        gradients(&cpu, [&hidden, &weight], &chosen, shape, &factors)
+            .map(|gradient| bits(&gradient))
+    };
+    let recomputed = found(0);
+    for kept_rows in [255, 256, 600, 700, 1 << 27] {
+        assert!(found(kept_rows) == recomputed, "{kept_rows} rows kept");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl<'a> Trainer<'a> {
         let (saved, statistics) = timed(phases, "forward", || {
             let saved = decoder.forward(&batch.forest, &ForwardOptions::default())?;
             let statistics: TargetStatistics =
-                decoder.target_statistics(&saved.hidden, &batch.targets, 1.0);
+                decoder.target_statistics_for_backward(&saved.hidden, &batch.targets, 1.0);
             anyhow::Ok((saved, statistics))
         })?;
         let d_logprobs = vec![-1.0 / batch.targets.len() as f32; batch.targets.len()];
