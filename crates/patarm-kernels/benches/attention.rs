@@ -2,13 +2,14 @@
 //!
 //! Counted are the products a causal query needs (4 · dimensions a key forward, 10
 //! backward), so that work on masked keys lowers the figure.
-//! `cargo bench -p patarm-kernels --bench attention -- [threads]`
+//! `cargo bench -p patarm-kernels --bench attention -- [threads] [decoding] [avx512f]`
 #![allow(clippy::print_stdout, missing_docs, reason = "a benchmark prints")]
 
 use std::time::Instant;
 
 use patarm_kernels::{
-    AttentionPlan, AttentionShape, Backend, Buffer, Cpu, CpuOptions, Instructions, QueryRun, Span,
+    AttentionPlan, AttentionShape, Backend, Buffer, Cpu, CpuOptions, Instructions, QueryRun,
+    SLOTS_TOGETHER, Span,
 };
 
 /// Heads of SmolLM2-135M.
@@ -16,16 +17,16 @@ const HEADS: (usize, usize, usize) = (9, 3, 64);
 
 fn main() {
     let threads = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(2);
+    let word = |word: &str| std::env::args().any(|given| given == word);
     let paths = [Instructions::Avx512f, Instructions::Avx2, Instructions::Portable];
-    for instructions in paths {
+    for &instructions in &paths[..if word("avx512f") { 1 } else { paths.len() }] {
         let Some(cpu) =
             Cpu::with_options(&CpuOptions { threads, instructions, ..CpuOptions::default() })
         else {
             continue;
         };
         println!("{} on {threads} threads", cpu.name());
-        let only = std::env::args().any(|word| word == "decoding");
-        for len in [64, 256, 512, 2048].into_iter().filter(|_| !only) {
+        for len in [64, 256, 512, 2048].into_iter().filter(|_| !word("decoding")) {
             report(&cpu, &format!("texts of {len}"), &texts(2048 / len, len));
         }
         for batch in [1, 8, 32] {
@@ -42,10 +43,14 @@ fn report_layers(cpu: &Cpu, plan: &AttentionPlan) {
     const LAYERS: usize = 24;
     let (heads, kv_heads, head_dim) = HEADS;
     let (queries, slots) = (plan.runs.len(), plan.runs.len() * 300);
+    let slots = slots.next_multiple_of(SLOTS_TOGETHER);
     let shape = AttentionShape { queries, slots, heads, kv_heads, head_dim };
     let q = wave(cpu, queries * heads * head_dim);
-    let tables: Vec<[Buffer; 2]> =
-        (0..LAYERS).map(|_| [0; 2].map(|_| wave(cpu, slots * kv_heads * head_dim))).collect();
+    let layer = |_| {
+        let values = wave(cpu, slots * kv_heads * head_dim);
+        [key_table(cpu, &values, slots), values]
+    };
+    let tables: Vec<[Buffer; 2]> = (0..LAYERS).map(layer).collect();
     let mut out = cpu.alloc(queries * heads * head_dim);
     let mut log_sum_exp = cpu.alloc(queries * heads);
     let seconds = seconds(|| {
@@ -86,13 +91,15 @@ fn report(cpu: &Cpu, name: &str, plan: &AttentionPlan) {
     let (heads, kv_heads, head_dim) = HEADS;
     let queries: usize = plan.runs.iter().map(|run| run.len).sum();
     let slots = plan.runs.iter().flat_map(|run| &run.spans).map(|span| span.slot + span.len);
-    let slots = slots.max().unwrap_or(0);
+    let slots = slots.max().unwrap_or(0).next_multiple_of(SLOTS_TOGETHER);
     let shape = AttentionShape { queries, slots, heads, kv_heads, head_dim };
+    let cached = plan.runs.iter().all(|run| run.len == 1);
     let pairs: usize =
         plan.runs.iter().map(|run| (0..run.len).map(|j| run.keys_seen(j)).sum::<usize>()).sum();
     let flop = (pairs * heads * head_dim) as f64;
-    let [q, k, v] = [queries * heads, slots * kv_heads, slots * kv_heads]
-        .map(|rows| wave(cpu, rows * head_dim));
+    let q = wave(cpu, queries * heads * head_dim);
+    let v = wave(cpu, slots * kv_heads * head_dim);
+    let k = if cached { key_table(cpu, &v, slots) } else { wave(cpu, v.len()) };
     let mut out = cpu.alloc(queries * heads * head_dim);
     let mut log_sum_exp = cpu.alloc(queries * heads);
     let forward = seconds(|| {
@@ -103,7 +110,7 @@ fn report(cpu: &Cpu, name: &str, plan: &AttentionPlan) {
         forward * 1e3,
         4.0 * flop / forward / 1e9
     );
-    if plan.runs.iter().all(|run| run.len > 1) {
+    if !cached {
         let d_out = wave(cpu, queries * heads * head_dim);
         let mut d_q = cpu.zeros(queries * heads * head_dim);
         let [mut d_k, mut d_v] = [0; 2].map(|_| cpu.zeros(slots * kv_heads * head_dim));
@@ -129,6 +136,15 @@ fn report(cpu: &Cpu, name: &str, plan: &AttentionPlan) {
         );
     }
     println!("{line}");
+}
+
+/// Keys as a cache holds them.
+fn key_table(cpu: &Cpu, keys: &Buffer, slots: usize) -> Buffer {
+    let width = HEADS.1 * HEADS.2;
+    let mut table = cpu.key_table(slots, width, HEADS.2);
+    let ids: Vec<u32> = (0..slots as u32).collect();
+    cpu.scatter_rows(keys, &ids, width, &mut table);
+    table
 }
 
 /// Numbers between -1 and 1.

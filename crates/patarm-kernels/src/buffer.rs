@@ -30,6 +30,9 @@ enum Form {
     Weight(PreparedWeight),
     /// A weight in the device's own form only: it has no elements in `memory`.
     Quantised(Packed),
+    /// A table of keys in groups of slots, a row for each of so many dimensions and a
+    /// column for each slot.
+    KeyPanels(usize),
 }
 
 /// Where the elements are.
@@ -86,7 +89,7 @@ impl Buffer {
     pub(crate) fn weight(&self) -> Option<&PreparedWeight> {
         match self.form.as_deref()? {
             Form::Weight(weight) => Some(weight),
-            Form::Quantised(_) => None,
+            Form::Quantised(_) | Form::KeyPanels(_) => None,
         }
     }
 
@@ -94,7 +97,20 @@ impl Buffer {
     pub(crate) fn packed(&self) -> Option<&Packed> {
         match self.form.as_deref()? {
             Form::Quantised(packed) => Some(packed),
-            Form::Weight(_) => None,
+            Form::Weight(_) | Form::KeyPanels(_) => None,
+        }
+    }
+
+    /// Makes host memory a table of keys of this width.
+    pub(crate) fn into_key_panels(self, width: usize) -> Self {
+        Self { form: Some(Box::new(Form::KeyPanels(width))), ..self }
+    }
+
+    /// Width of the keys, if the buffer is a table of such in groups of slots.
+    pub(crate) fn key_panels(&self) -> Option<usize> {
+        match self.form.as_deref()? {
+            Form::KeyPanels(width) => Some(*width),
+            Form::Weight(_) | Form::Quantised(_) => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! instructions and the arithmetic; products in `f32` use the same library on all.
 
 mod adamw;
+mod ahead;
 mod attention;
 mod bf16;
 mod each_row;
@@ -25,8 +26,8 @@ use std::sync::Arc;
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, StatisticsGradient,
-    StatisticsShape, TokenStatistics, Update,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, SLOTS_TOGETHER,
+    StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 use crate::buffer::{Buffer, Pool};
 use crate::checks::{
@@ -192,10 +193,23 @@ impl Backend for Cpu {
         rows::scatter_add(rows.host(), ids, dim, table.host_mut());
     }
 
+    fn key_table(&self, slots: usize, width: usize, head_dim: usize) -> Buffer {
+        assert!(slots.is_multiple_of(SLOTS_TOGETHER), "slots come in groups");
+        let table = self.memory.take(slots * width);
+        // Values of other widths would straddle vectors.
+        if head_dim.is_multiple_of(simd::LANES) { table.into_key_panels(width) } else { table }
+    }
+
     fn scatter_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer) {
         check(rows, ids.len() * dim, "scatter_rows");
         check_ids(ids, table, dim, "scatter_rows");
-        rows::scatter(rows.host(), ids, dim, table.host_mut());
+        match table.key_panels() {
+            Some(width) => {
+                assert_eq!(width, dim, "a table keeps the width it was made with");
+                rows::scatter_across(rows.host(), ids, dim, table.host_mut());
+            }
+            None => rows::scatter(rows.host(), ids, dim, table.host_mut()),
+        }
     }
 
     fn rms_norm(
@@ -357,7 +371,11 @@ impl Backend for Cpu {
         let inputs = attention::Inputs { q: q.host(), k: k.host(), v: v.host(), plan, shape };
         check(out, q.len(), "attention: out");
         check(log_sum_exp, shape.queries * shape.heads, "attention: log_sum_exp");
-        attention::forward(self, inputs, out.host_mut(), log_sum_exp.host_mut());
+        let keys = match k.key_panels() {
+            Some(_) => attention::Keys::Across,
+            None => attention::Keys::Rows,
+        };
+        attention::forward(self, inputs, keys, (out.host_mut(), log_sum_exp.host_mut()));
     }
 
     fn attention_backward(

@@ -103,7 +103,7 @@ impl Training {
         let Self { forest, targets, gradients, optimizer } = self;
         gradients.clear(backend.as_ref());
         let Ok(saved) = decoder.forward(forest, &ForwardOptions::default()) else { return };
-        let statistics = decoder.target_statistics(&saved.hidden, targets, 1.0);
+        let statistics = decoder.target_statistics_for_backward(&saved.hidden, targets, 1.0);
         let slopes = vec![-1.0 / targets.len() as f32; targets.len()];
         let d_hidden =
             decoder.target_statistics_backward(&saved, &statistics, &slopes, None, gradients);
@@ -265,6 +265,10 @@ impl Backend for Timed {
 
     fn scatter_add_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer) {
         self.timed("scatter_add_rows", || self.inner.scatter_add_rows(rows, ids, dim, table))
+    }
+
+    fn key_table(&self, slots: usize, width: usize, head_dim: usize) -> Buffer {
+        self.inner.key_table(slots, width, head_dim)
     }
 
     fn scatter_rows(&self, rows: &Buffer, ids: &[u32], dim: usize, table: &mut Buffer) {

@@ -1,6 +1,6 @@
 //! Keys and values of generated and prompt tokens, and which slots are free.
 
-use patarm_kernels::{Backend, Buffer, Span};
+use patarm_kernels::{Backend, Buffer, SLOTS_TOGETHER, Span};
 
 use crate::shape::DecoderShape;
 
@@ -17,8 +17,12 @@ impl KvCache {
     /// A cache of `capacity` slots.
     #[must_use]
     pub fn new(backend: &dyn Backend, shape: &DecoderShape, capacity: usize) -> Self {
-        let len = capacity * shape.key_width();
-        let layers = (0..shape.layers).map(|_| (backend.alloc(len), backend.alloc(len))).collect();
+        let (slots, width) = (capacity.next_multiple_of(SLOTS_TOGETHER), shape.key_width());
+        let layer = |_| {
+            let keys = backend.key_table(slots, width, shape.head_dim);
+            (keys, backend.alloc(slots * width))
+        };
+        let layers = (0..shape.layers).map(layer).collect();
         Self { layers, free: vec![Span { slot: 0, len: capacity }], capacity }
     }
 

@@ -11,6 +11,7 @@
 //! exactly nothing.
 
 mod shares;
+mod source;
 mod tile;
 
 pub(crate) mod backward;
@@ -20,7 +21,8 @@ use super::math::exp;
 use super::simd::{Kernel, LANES, Lanes, Simd};
 use super::threads::Parts;
 use crate::attention_plan::{AttentionPlan, AttentionShape, KEY_BLOCK, QueryRun};
-use tile::{BlockSlots, GROUP, HeadView, KEY_PANELS, Panels};
+use source::{BlockSource, Gathered, InPlace};
+use tile::{BlockSlots, GROUP, HeadView, KEY_PANELS};
 
 /// Queries that are computed together and share gathered blocks.
 const TILE_QUERIES: usize = 24;
@@ -40,6 +42,15 @@ pub(crate) struct Inputs<'a> {
     pub(crate) v: &'a [f32],
     pub(crate) plan: &'a AttentionPlan,
     pub(crate) shape: AttentionShape,
+}
+
+/// How a table holds keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keys {
+    /// A row a slot.
+    Rows,
+    /// As [`Backend::key_table`](crate::Backend::key_table) has it.
+    Across,
 }
 
 /// Some consecutive queries of one run.
@@ -98,15 +109,29 @@ fn tiles(plan: &AttentionPlan) -> Vec<Vec<Piece<'_>>> {
 }
 
 /// Computes `out` and `log_sum_exp`.
-pub(crate) fn forward(cpu: &Cpu, inputs: Inputs<'_>, out: &mut [f32], log_sum_exp: &mut [f32]) {
-    let shape = inputs.shape;
+pub(crate) fn forward(
+    cpu: &Cpu,
+    inputs: Inputs<'_>,
+    keys: Keys,
+    (out, log_sum_exp): (&mut [f32], &mut [f32]),
+) {
+    let Inputs { q, k, v, shape, .. } = inputs;
     let tiles = tiles(inputs.plan);
     let sharing = shape.heads / shape.kv_heads;
     let out = Parts::new(out, sharing * shape.head_dim);
     let log_sum_exp = Parts::new(log_sum_exp, sharing);
     let attend = |pieces: &[Piece<'_>], kv_head: usize| {
         let head = HeadView::new(shape, kv_head);
-        let states = cpu.isa.run(TileForward { inputs, pieces, head });
+        let states = match keys {
+            Keys::Rows => {
+                let source = Gathered::new([k, v], head);
+                cpu.isa.run(TileForward { q, pieces, head, source })
+            }
+            Keys::Across => {
+                let source = InPlace::new([k, v], shape, kv_head);
+                cpu.isa.run(TileForward { q, pieces, head, source })
+            }
+        };
         store_tile(pieces, &head, shape, &states, &out, &log_sum_exp);
     };
     if num_multiplications(&inputs) < PARALLEL_WORK {
@@ -189,41 +214,31 @@ fn store_tile(
     }
 }
 
-struct TileForward<'a> {
-    inputs: Inputs<'a>,
+struct TileForward<'a, B> {
+    q: &'a [f32],
     pieces: &'a [Piece<'a>],
     head: HeadView,
+    source: B,
 }
 
-impl Kernel for TileForward<'_> {
+impl<B: BlockSource> Kernel for TileForward<'_, B> {
     type Output = States;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> States {
-        let Self { inputs, pieces, head } = self;
-        let panels = tile::dim_panels(head.dim);
+        let Self { q, pieces, head, mut source } = self;
         let rows = pieces.iter().map(|piece| padded_rows(piece, &head)).sum();
-        let mut states = States::new(rows, panels);
-        let mut keys = vec![[0.0; LANES]; KEY_PANELS * tile::across_rows(head.dim)];
-        let mut values = vec![[0.0; LANES]; panels * tile::ALONG_ROWS];
-        let mut gathered = BlockSlots::empty();
+        let mut states = States::new(rows, tile::dim_panels(head.dim));
         let zeros = vec![0.0; head.dim];
         let blocks = pieces.iter().map(Piece::num_blocks).max().unwrap_or(0);
         for block in 0..blocks {
             let mut start = 0;
             for piece in pieces {
                 if block < piece.num_blocks() {
-                    let slots = BlockSlots::of(piece.run, block);
-                    // Neighbours in a tree share their first blocks.
-                    if slots.as_slice() != gathered.as_slice() {
-                        tile::gather_across(simd, inputs.k, slots.as_slice(), &head, &mut keys);
-                        tile::gather_along(inputs.v, slots.as_slice(), &head, &mut values);
-                        gathered = slots;
-                    }
-                    let block = Block { index: block, keys: &keys, values: &values };
+                    source.turn_to(simd, piece.run, block);
                     for row in (0..piece.len * head.sharing).step_by(GROUP) {
-                        let group = Group::new(inputs.q, &zeros, piece, &head, row, block.index);
-                        group.attend(simd, &block, start + row, &mut states);
+                        let group = Group::new(q, &zeros, piece, &head, row, block);
+                        group.attend(simd, &mut source, start + row, &mut states);
                     }
                 }
                 start += padded_rows(piece, &head);
@@ -231,13 +246,6 @@ impl Kernel for TileForward<'_> {
         }
         states
     }
-}
-
-/// A gathered block: keys across, values along.
-struct Block<'a> {
-    index: usize,
-    keys: &'a [Lanes],
-    values: &'a [Lanes],
 }
 
 /// Four rows (queries times heads) of a piece.
@@ -274,20 +282,20 @@ impl<'a> Group<'a> {
 
     /// Adds one block to the online softmax of the group's rows.
     #[inline(always)]
-    fn attend<S: Simd>(&self, simd: S, block: &Block<'_>, row: usize, states: &mut States) {
+    fn attend<S: Simd>(
+        &self,
+        simd: S,
+        source: &mut impl BlockSource,
+        row: usize,
+        states: &mut States,
+    ) {
         let seen = self.most_seen();
         if seen == 0 {
             return;
         }
         let dim = self.queries[0].len();
         let mut weights = [[[0.0; LANES]; KEY_PANELS]; GROUP];
-        let keys = Panels {
-            data: block.keys,
-            height: tile::across_rows(dim),
-            count: seen.div_ceil(LANES),
-        };
-        let scale = simd.splat(self.scale);
-        keys.multiply(simd, (self.queries, scale), &mut weights);
+        source.scores(simd, (self.queries, simd.splat(self.scale)), seen, &mut weights);
         let mut correction = [1.0; GROUP];
         for r in 0..GROUP {
             if self.seen[r] > 0 {
@@ -305,8 +313,7 @@ impl<'a> Group<'a> {
                 simd.store(simd.mul(simd.load(old), simd.splat(correction)), old);
             }
         }
-        let values = Panels { data: block.values, height: tile::ALONG_ROWS, count: panels };
-        values.accumulate(simd, weights, weighted);
+        source.add_values(simd, weights, weighted);
     }
 }
 

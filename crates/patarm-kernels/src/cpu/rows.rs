@@ -1,6 +1,7 @@
 //! Rows of a table: gather, scatter, and sums over rows.
 
 use super::Cpu;
+use super::simd::LANES;
 use super::threads::ELEMENTS;
 
 /// Rows summed in one piece of work, whatever the number of threads.
@@ -26,6 +27,18 @@ pub(crate) fn scatter(rows: &[f32], ids: &[u32], dim: usize, table: &mut [f32]) 
     }
     for (row, &id) in rows.chunks_exact(dim).zip(ids) {
         table[id as usize * dim..][..dim].copy_from_slice(row);
+    }
+}
+
+/// [`scatter`] into a table of keys in groups of [`LANES`] slots.
+pub(crate) fn scatter_across(rows: &[f32], ids: &[u32], dim: usize, table: &mut [f32]) {
+    if dim == 0 {
+        return;
+    }
+    for (row, &id) in rows.chunks_exact(dim).zip(ids) {
+        let (group, lane) = (id as usize / LANES, id as usize % LANES);
+        let (panel, _) = table[group * dim * LANES..][..dim * LANES].as_chunks_mut::<LANES>();
+        panel.iter_mut().zip(row).for_each(|(lanes, x)| lanes[lane] = *x);
     }
 }
 

@@ -54,6 +54,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn low_of_pair(self, pair: Self::V) -> Self::V;
     /// The upper number of every pair.
     fn high_of_pair(self, pair: Self::V) -> Self::V;
+    /// Asks for a vector's memory, which need not exist, to be brought near.
+    #[inline(always)]
+    fn prefetch(self, _from: *const Lanes) {}
     /// Writes the transpose of eight rows of eight into one half of the lanes.
     fn transpose_8x8(self, rows: &[&[f32; 8]; 8], out: &mut [Lanes; 8], at: Half);
 

@@ -209,20 +209,46 @@ pub(crate) fn add_products<S: Simd>(
 /// Panels multiplied at one time where there are registers for it: four rows by two
 /// panels are eight chains, which is what two multiply-adds a cycle of four cycles
 /// each need to stay busy.
-const WIDE: usize = 4;
+pub(crate) const WIDE: usize = 4;
 
-/// Several panels, one after another, each of `height` rows.
+/// Memory to ask for while something else is multiplied: line `(n, m)` at step `n`.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) start: *const Lanes,
+    /// Lines from one step to the next, and from one line of a step to the next.
+    pub(crate) strides: (usize, usize),
+    /// Steps, and lines of a step; at most [`WIDE`].
+    pub(crate) counts: (usize, usize),
+}
+
+impl Asked {
+    pub(crate) const NOTHING: Self =
+        Self { start: std::ptr::null(), strides: (0, 0), counts: (0, 0) };
+
+    #[inline(always)]
+    fn ask<S: Simd>(&self, simd: S, step: usize) {
+        if step < self.counts.0 {
+            let line = self.start.wrapping_add(step * self.strides.0);
+            for m in 0..self.counts.1 {
+                simd.prefetch(line.wrapping_add(m * self.strides.1));
+            }
+        }
+    }
+}
+
+/// Several panels of `height` rows, beginning `stride` rows apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
     pub(crate) data: &'a [Lanes],
     pub(crate) height: usize,
+    pub(crate) stride: usize,
     pub(crate) count: usize,
 }
 
 impl<'a> Panels<'a> {
     #[inline(always)]
     fn panel(&self, p: usize) -> &'a [Lanes] {
-        &self.data[p * self.height..][..self.height]
+        &self.data[p * self.stride..][..self.height]
     }
 
     /// Sets `to[r][p]` to the products of row `r` and panel `p`, times `scale`.
@@ -230,13 +256,26 @@ impl<'a> Panels<'a> {
     pub(crate) fn multiply<S: Simd, const COUNT: usize>(
         &self,
         simd: S,
+        rows_and_scale: ([&[f32]; GROUP], S::V),
+        to: &mut [[Lanes; COUNT]; GROUP],
+    ) {
+        self.multiply_asking(simd, Asked::NOTHING, rows_and_scale, to);
+    }
+
+    /// [`Panels::multiply`], asking for other memory with the first panels.
+    #[inline(always)]
+    pub(crate) fn multiply_asking<S: Simd, const COUNT: usize>(
+        &self,
+        simd: S,
+        mut asked: Asked,
         (rows, scale): ([&[f32]; GROUP], S::V),
         to: &mut [[Lanes; COUNT]; GROUP],
     ) {
         let zero = [simd.splat(0.0); GROUP];
         let mut p = 0;
         while S::MANY_REGISTERS && p + WIDE <= self.count {
-            let sums = add_wide(simd, rows, self.panels(p), [zero; WIDE]);
+            let sums = add_wide(simd, rows, (self.panels(p), asked), [zero; WIDE]);
+            asked = Asked::NOTHING;
             for n in 0..WIDE {
                 store_scaled(simd, (sums[n], scale), (to, p + n));
             }
@@ -254,17 +293,18 @@ impl<'a> Panels<'a> {
         while S::MANY_REGISTERS && p + WIDE <= self.count {
             let mut sums = [[simd.splat(0.0); GROUP]; WIDE];
             for n in 0..WIDE {
-                sums[n] = self.load(simd, to, p + n);
+                sums[n] = load_sums(simd, to, (p + n, self.count));
             }
-            let sums = add_wide(simd, rows, self.panels(p), sums);
+            let sums = add_wide(simd, rows, (self.panels(p), Asked::NOTHING), sums);
             for n in 0..WIDE {
-                self.store(simd, sums[n], to, p + n);
+                store_sums(simd, sums[n], to, (p + n, self.count));
             }
             p += WIDE;
         }
         for p in p..self.count {
-            let sums = add_products(simd, rows, self.panel(p), self.load(simd, to, p));
-            self.store(simd, sums, to, p);
+            let sums = load_sums(simd, to, (p, self.count));
+            let sums = add_products(simd, rows, self.panel(p), sums);
+            store_sums(simd, sums, to, (p, self.count));
         }
     }
 
@@ -277,20 +317,85 @@ impl<'a> Panels<'a> {
         }
         panels
     }
+}
 
+/// Sums of panel `p` of `count`, for every row.
+#[inline(always)]
+fn load_sums<S: Simd>(simd: S, from: &[Lanes], (p, count): (usize, usize)) -> [S::V; GROUP] {
+    let mut sums = [simd.splat(0.0); GROUP];
+    for r in 0..GROUP {
+        sums[r] = simd.load(&from[r * count + p]);
+    }
+    sums
+}
+
+#[inline(always)]
+fn store_sums<S: Simd>(simd: S, sums: [S::V; GROUP], to: &mut [Lanes], (p, count): (usize, usize)) {
+    for r in 0..GROUP {
+        simd.store(sums[r], &mut to[r * count + p]);
+    }
+}
+
+/// Rows of whole vectors, beginning `stride` vectors apart: what [`Panels`] hold panel by
+/// panel, row by row.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) data: &'a [Lanes],
+    pub(crate) stride: usize,
+    /// Vectors of a row that count.
+    pub(crate) count: usize,
+}
+
+impl Rows<'_> {
+    /// As [`Panels::accumulate`], the same chains.
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, from: &[Lanes], p: usize) -> [S::V; GROUP] {
-        let mut sums = [simd.splat(0.0); GROUP];
-        for r in 0..GROUP {
-            sums[r] = simd.load(&from[r * self.count + p]);
+    pub(crate) fn accumulate<S: Simd>(
+        &self,
+        simd: S,
+        mut asked: Asked,
+        rows: [&[f32]; GROUP],
+        to: &mut [Lanes],
+    ) {
+        let mut p = 0;
+        while S::MANY_REGISTERS && p + WIDE <= self.count {
+            self.accumulate_some::<S, WIDE>(simd, (rows, asked), p, to);
+            asked = Asked::NOTHING;
+            p += WIDE;
         }
-        sums
+        for p in p..self.count {
+            self.accumulate_some::<S, 1>(simd, (rows, Asked::NOTHING), p, to);
+        }
     }
 
+    /// Vectors `p .. p + W` of every row.
     #[inline(always)]
-    fn store<S: Simd>(&self, simd: S, sums: [S::V; GROUP], to: &mut [Lanes], p: usize) {
-        for r in 0..GROUP {
-            simd.store(sums[r], &mut to[r * self.count + p]);
+    fn accumulate_some<S: Simd, const W: usize>(
+        &self,
+        simd: S,
+        (rows, asked): ([&[f32]; GROUP], Asked),
+        p: usize,
+        to: &mut [Lanes],
+    ) {
+        let len = rows[0].len();
+        let [a, b, c, d] = rows;
+        let (b, c, d) = (&b[..len], &c[..len], &d[..len]);
+        let mut sums = [[simd.splat(0.0); GROUP]; W];
+        for n in 0..W {
+            sums[n] = load_sums(simd, to, (p + n, self.count));
+        }
+        for k in 0..len {
+            asked.ask(simd, k);
+            let row = &self.data[k * self.stride + p..][..W];
+            let weights = [simd.splat(a[k]), simd.splat(b[k]), simd.splat(c[k]), simd.splat(d[k])];
+            for n in 0..W {
+                let value = simd.load(&row[n]);
+                for r in 0..GROUP {
+                    sums[n][r] = simd.mul_add(weights[r], value, sums[n][r]);
+                }
+            }
+        }
+        for n in 0..W {
+            store_sums(simd, sums[n], to, (p + n, self.count));
         }
     }
 }
@@ -311,13 +416,14 @@ fn store_scaled<S: Simd, const COUNT: usize>(
 fn add_wide<S: Simd>(
     simd: S,
     rows: [&[f32]; GROUP],
-    panels: [&[Lanes]; WIDE],
+    (panels, asked): ([&[Lanes]; WIDE], Asked),
     mut sums: [[S::V; GROUP]; WIDE],
 ) -> [[S::V; GROUP]; WIDE] {
     let len = rows[0].len();
     let rows = rows.map(|row| &row[..len]);
     let panels = panels.map(|panel| &panel[..len]);
     for n in 0..len {
+        asked.ask(simd, n);
         let mut values = [simd.splat(0.0); WIDE];
         for p in 0..WIDE {
             values[p] = simd.load(&panels[p][n]);

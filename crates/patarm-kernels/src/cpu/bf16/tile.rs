@@ -2,6 +2,7 @@
 
 use super::{Form, PANEL_VECTORS, ROWS, TILE};
 use crate::backend::Update;
+use crate::cpu::ahead::Ahead;
 use crate::cpu::each_row::each_row;
 use crate::cpu::simd::{Kernel, LANES, Lanes, Simd};
 use crate::cpu::threads::Rectangles;
@@ -73,8 +74,10 @@ impl PanelProduct<'_> {
             (Form::Paired, _) => self.write(simd, row, pairs::<S, R>(simd, tile, panel, half)),
             (Form::Single, _) => {
                 let mut update = self.update;
+                let passes = (row / ROWS, self.rows.div_ceil(ROWS));
+                let ahead = Ahead::new(passes, panel.len());
                 for (tile, panel) in tile.chunks(self.block).zip(panel.chunks(self.block)) {
-                    let sums = single::<S, R>(simd, tile, panel, half);
+                    let sums = single::<S, R>(simd, tile, (panel, ahead), half);
                     self.write_with(simd, row, sums, update);
                     update = Update::Add;
                 }
@@ -160,11 +163,17 @@ fn load<S: Simd>(simd: S, row: &PanelRow) -> [S::V; PANEL_VECTORS] {
 fn single<S: Simd, const R: usize>(
     simd: S,
     tile: &[Lanes],
-    panel: &[PanelRow],
+    (panel, ahead): (&[PanelRow], Ahead),
     half: usize,
 ) -> Sums<S::V, R> {
     let mut sums = [[simd.splat(0.0); PANEL_VECTORS]; R];
-    for (left, right) in tile.iter().zip(panel) {
+    for (n, (left, right)) in tile.iter().zip(panel).enumerate() {
+        if ahead.asks(n) {
+            let row = std::ptr::from_ref(right).wrapping_add(ahead.distance).cast::<Lanes>();
+            for n in 0..PANEL_VECTORS {
+                simd.prefetch(row.wrapping_add(n));
+            }
+        }
         add::<S, R>(simd, &mut sums, (left, half), load(simd, right));
     }
     sums

@@ -3,6 +3,7 @@
 use super::activations::{EXTRAS, SHIFT, START, STEP, TILE};
 use super::{CountFrom, Form, Numbers, Packed};
 use crate::backend::Update;
+use crate::cpu::ahead::Ahead;
 use crate::cpu::each_row::each_row;
 use crate::cpu::simd::dots::{DotKernel, Dots, Vector};
 use crate::cpu::simd::{LANES, Simd};
@@ -74,9 +75,11 @@ impl StripProduct<'_> {
     ) -> usize {
         let simd = dots.simd();
         let mut sums = [simd.splat(0.0); R];
+        let passes = ((row + first) / TILE, self.rows.div_ceil(TILE));
+        let ahead = Ahead::new(passes, self.weight.lines(self.strip, 0).len() * tile.len());
         for (block, records) in tile.iter().enumerate() {
             let records = &records[first..][..R];
-            let ints = self.integers::<D, NIBBLES, QUADS, RECORD, R>(dots, block, records);
+            let ints = self.integers::<D, NIBBLES, QUADS, RECORD, R>(dots, (block, ahead), records);
             let scale = self.numbers(dots, &self.weight.scales, block);
             each_row!(R, r => {
                 let factor = simd.mul(scale, simd.splat(records[r][QUADS + STEP]));
@@ -108,7 +111,7 @@ impl StripProduct<'_> {
     >(
         &self,
         dots: D,
-        block: usize,
+        (block, ahead): (usize, Ahead),
         records: &[[f32; RECORD]],
     ) -> [D::Ints; R] {
         let records = &records[..R];
@@ -119,6 +122,12 @@ impl StripProduct<'_> {
         // One quad of every row at a time, in loops that are not unrolled: the compiler
         // would gather quads into vectors first, at half the speed.
         let lines = self.weight.lines(self.strip, block);
+        // Blocks are small: which of their lines a pass asks for is the same in all.
+        for (n, line) in lines.iter().enumerate() {
+            if ahead.asks(n) {
+                dots.prefetch(std::ptr::from_ref(line).wrapping_add(ahead.distance));
+            }
+        }
         for (n, line) in lines.iter().enumerate() {
             if NIBBLES {
                 let line = dots.low(dots.load(line));

@@ -37,6 +37,9 @@ pub(crate) trait Dots: Copy + Send + Sync {
         self.simd().mul_add(a, b, c)
     }
     fn load(self, from: &ByteLine) -> Self::Bytes;
+    /// Asks for a line, which need not exist, to be brought near.
+    #[inline(always)]
+    fn prefetch(self, _line: *const ByteLine) {}
     /// The lower four bits of every byte.
     fn low(self, bytes: Self::Bytes) -> Self::Bytes;
     /// The upper four bits of every byte.

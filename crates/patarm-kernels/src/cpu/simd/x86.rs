@@ -201,6 +201,9 @@ impl Simd for Avx512 {
         fn load(from: &Lanes) -> __m512 {
             _mm512_loadu_ps(from.as_ptr())
         }
+        fn prefetch(from: *const Lanes) -> () {
+            _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>());
+        }
         fn store(value: __m512, to: &mut Lanes) -> () {
             _mm512_storeu_ps(to.as_mut_ptr(), value);
         }
@@ -275,6 +278,7 @@ impl Simd for Avx512Bf16 {
     as_avx512f! {
         fn splat(value: f32) -> __m512;
         fn load(from: &Lanes) -> __m512;
+        fn prefetch(from: *const Lanes) -> ();
         fn store(value: __m512, to: &mut Lanes) -> ();
         fn add(a: __m512, b: __m512) -> __m512;
         fn sub(a: __m512, b: __m512) -> __m512;

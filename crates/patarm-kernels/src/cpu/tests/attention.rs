@@ -58,6 +58,22 @@ impl Case {
         [out, lse].map(|buffer| buffer.host().to_vec())
     }
 
+    /// The same from tables as a cache has them.
+    fn compute_cached(&self, cpu: &Cpu) -> [Vec<f32>; 2] {
+        let AttentionShape { kv_heads, head_dim, .. } = self.shape;
+        let slots = self.shape.slots.next_multiple_of(SLOTS_TOGETHER);
+        let (shape, width) = (AttentionShape { slots, ..self.shape }, kv_heads * head_dim);
+        let ids: Vec<u32> = (0..self.shape.slots as u32).collect();
+        let mut k = cpu.key_table(slots, width, head_dim);
+        cpu.scatter_rows(&cpu.upload(&self.k), &ids, width, &mut k);
+        let mut v = cpu.alloc(slots * width);
+        cpu.scatter_rows(&cpu.upload(&self.v), &ids, width, &mut v);
+        let (q, mut out) = (cpu.upload(&self.q), cpu.alloc(self.q.len()));
+        let mut lse = cpu.alloc(shape.queries * shape.heads);
+        cpu.attention(&q, &k, &v, &self.plan, shape, &mut out, &mut lse);
+        [out, lse].map(|buffer| buffer.host().to_vec())
+    }
+
     fn gradients(&self, cpu: &Cpu, d_out: &[f32]) -> [Vec<f32>; 3] {
         let [q, k, v] = [&self.q, &self.k, &self.v].map(|data| cpu.upload(data));
         let [out, lse] = self.compute(cpu).map(|data| cpu.upload(&data));
@@ -314,6 +330,33 @@ fn decoding_one_query_at_a_time_equals_one_run_to_the_bit() {
         shape: whole.shape,
     };
     assert!(cut.compute(&cpu).map(|data| bits(&data)) == expected);
+    assert!(cut.compute_cached(&cpu).map(|data| bits(&data)) == expected);
+}
+
+#[test]
+fn a_cache_gives_the_bits_of_rows() {
+    let mut cpus = vec![Cpu::new(1), Cpu::new(3), Cpu::portable(2)];
+    let avx2 = CpuOptions { instructions: Instructions::Avx2, ..CpuOptions::default() };
+    cpus.extend(Cpu::with_options(&avx2));
+    // One query behind spans that begin anywhere, and many.
+    let spans =
+        vec![Span { slot: 37, len: 41 }, Span { slot: 90, len: 3 }, Span { slot: 0, len: 30 }];
+    let run = |query, len| QueryRun {
+        query,
+        len,
+        first_position: 74 - len,
+        spans: spans.clone(),
+        causal: true,
+    };
+    let behind = AttentionPlan { runs: vec![run(0, 1), run(1, 1), run(2, 17)] };
+    let more = [((6, 2), 16), ((4, 4), 48), ((3, 1), 80)];
+    let more = more.map(|(heads, dim)| Case::new(behind.clone(), 93, heads, dim));
+    for case in cases().into_iter().chain(more) {
+        for cpu in &cpus {
+            let [cached, rows] = [case.compute_cached(cpu), case.compute(cpu)];
+            assert!(cached.map(|data| bits(&data)) == rows.map(|data| bits(&data)), "{cpu:?}");
+        }
+    }
 }
 
 #[test]

@@ -149,6 +149,9 @@ impl Dots for Vnni {
         fn load(from: &ByteLine) -> __m512i {
             _mm512_loadu_si512(from.0.as_ptr().cast::<__m512i>())
         }
+        fn prefetch(line: *const ByteLine) -> () {
+            _mm_prefetch::<_MM_HINT_T0>(line.cast::<i8>());
+        }
         fn low(bytes: __m512i) -> __m512i {
             _mm512_and_si512(bytes, _mm512_set1_epi8(15))
         }
