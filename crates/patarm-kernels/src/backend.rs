@@ -151,6 +151,13 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Arithmetic of the products with prepared weights.
     fn precision(&self) -> Precision;
 
+    /// Runs work that consists of many short operations. On the CPU it moves to one of
+    /// the device's threads, which then share the operations without being woken, and
+    /// without the caller waiting, for each.
+    fn together(&self, work: &mut (dyn FnMut() + Send)) {
+        work();
+    }
+
     /// Makes a buffer the weight `[rows, columns]` of linear maps: products with it
     /// may use lower precision, and the device may keep a form of its own beside
     /// the values, which it makes anew after they change. Buffers that were not

@@ -131,6 +131,10 @@ impl Backend for Cpu {
         self.precision
     }
 
+    fn together(&self, work: &mut (dyn FnMut() + Send)) {
+        self.threads.install(work);
+    }
+
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         weight.prepare(rows, columns);
     }

@@ -227,6 +227,10 @@ impl Backend for Timed {
         self.inner.precision()
     }
 
+    fn together(&self, work: &mut (dyn FnMut() + Send)) {
+        self.inner.together(work);
+    }
+
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         self.timed("prepare_weight", || self.inner.prepare_weight(weight, rows, columns))
     }

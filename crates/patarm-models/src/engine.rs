@@ -234,6 +234,12 @@ impl<'a> Engine<'a> {
     /// Admits what fits, advances every running sequence by one token, and returns
     /// those that ended.
     pub fn step(&mut self) -> Vec<Generation> {
+        let (decoder, mut finished) = (self.decoder, Vec::new());
+        decoder.backend.together(&mut || finished = self.advance());
+        finished
+    }
+
+    fn advance(&mut self) -> Vec<Generation> {
         let cancelled = self.take_finished(|active| active.request.max_new_tokens == 0);
         let mut finished: Vec<Generation> = cancelled
             .into_iter()

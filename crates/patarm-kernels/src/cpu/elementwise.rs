@@ -41,11 +41,14 @@ impl Kernel for Axpy<'_> {
     }
 }
 
+/// Elements of one piece of a sum: another number would give other bits.
+const SQUARES: usize = 16 * 1024;
+
 /// `Σ x²` in f64: pieces of fixed length, summed in order.
 pub(crate) fn sum_of_squares(cpu: &Cpu, x: &[f32]) -> f64 {
-    let mut pieces = vec![0.0; x.len().div_ceil(ELEMENTS)];
+    let mut pieces = vec![0.0; x.len().div_ceil(SQUARES)];
     cpu.threads.each_chunk(&mut pieces, 1, |n, sum| {
-        let piece = &x[n * ELEMENTS..x.len().min((n + 1) * ELEMENTS)];
+        let piece = &x[n * SQUARES..x.len().min((n + 1) * SQUARES)];
         sum[0] = cpu.isa.run(SumOfSquares { x: piece });
     });
     pieces.iter().sum()

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 /// Pieces of elementwise work hold this many elements.
-pub(crate) const ELEMENTS: usize = 16 * 1024;
+pub(crate) const ELEMENTS: usize = 8 * 1024;
 
 /// The threads of one backend.
 #[derive(Debug)]

@@ -7,9 +7,6 @@ use crate::cpu::simd::{Kernel, Simd};
 
 /// Rows that lie together.
 pub(super) const TILE: usize = 8;
-/// Tiles of one piece of work.
-const PIECE: usize = 8;
-
 /// Numbers beside the quads of a block: the step, where the integer sum starts
 /// (`−centre · Σ i`, as the bits of an integer) and `step · Σ i`.
 pub(super) const EXTRAS: usize = 3;
@@ -42,17 +39,13 @@ pub(super) fn round(cpu: &Cpu, x: &[f32], tokens: usize, weight: &Packed) -> Buf
         CountFrom::Each(_) => 0,
     };
     let mut rounded = cpu.memory.take(tokens.div_ceil(TILE) * tile);
-    cpu.threads.each_chunk(rounded.host_mut(), PIECE * tile, |piece, tiles| {
-        for (n, tile) in tiles.chunks_exact_mut(tile).enumerate() {
-            let first = (piece * PIECE + n) * TILE;
-            let rows = TILE.min(tokens - first);
-            let x = &x[first * columns..][..rows * columns];
-            match form.block() {
-                16 => {
-                    cpu.isa.run(RoundTile::<16, { 16 / QUAD + EXTRAS }> { x, rows, centre, tile })
-                }
-                _ => cpu.isa.run(RoundTile::<32, { 32 / QUAD + EXTRAS }> { x, rows, centre, tile }),
-            }
+    cpu.threads.each_chunk(rounded.host_mut(), tile, |n, tile| {
+        let first = n * TILE;
+        let rows = TILE.min(tokens - first);
+        let x = &x[first * columns..][..rows * columns];
+        match form.block() {
+            16 => cpu.isa.run(RoundTile::<16, { 16 / QUAD + EXTRAS }> { x, rows, centre, tile }),
+            _ => cpu.isa.run(RoundTile::<32, { 32 / QUAD + EXTRAS }> { x, rows, centre, tile }),
         }
     });
     rounded
