@@ -9,10 +9,10 @@
 /// arrives while they are multiplied.
 const DISTANCE: usize = 64;
 
-/// What one pass asks for, line by line.
+/// What one pass asks for, line by line (or row by row of a panel, which is some lines).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ahead {
-    /// Lines from the one being multiplied to the one asked for.
+    /// Lines (rows) from the one being multiplied to the one asked for.
     pub(crate) distance: usize,
     /// One line in so many is asked for, from line `first` on.
     every: usize,
