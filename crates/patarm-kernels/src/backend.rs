@@ -7,6 +7,7 @@
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::buffer::Buffer;
+use crate::checks::check_slots;
 use crate::cpu::Precision;
 use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
@@ -219,9 +220,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     ///
     /// # Panics
     /// When `slots` is no multiple of [`SLOTS_TOGETHER`].
-    fn key_table(&self, slots: usize, width: usize, head_dim: usize) -> Buffer {
-        let _ = head_dim;
-        assert!(slots.is_multiple_of(SLOTS_TOGETHER), "slots come in groups");
+    fn key_table(&self, slots: usize, width: usize, _head_dim: usize) -> Buffer {
+        check_slots(slots);
         self.alloc(slots * width)
     }
 

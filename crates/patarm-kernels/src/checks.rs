@@ -1,7 +1,7 @@
 //! What every backend checks before it computes. A wrong shape is a bug of the caller.
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
-use crate::backend::{ChosenTokens, LinearShape, NormShape, StatisticsShape};
+use crate::backend::{ChosenTokens, LinearShape, NormShape, SLOTS_TOGETHER, StatisticsShape};
 use crate::buffer::Buffer;
 
 pub(crate) fn check(buffer: &Buffer, len: usize, what: &str) {
@@ -51,6 +51,10 @@ pub(crate) fn check_attention(
         assert!(run.num_keys() >= run.visible_keys(), "attention: a run's keys");
     }
     assert!(covered.iter().all(|&seen| seen), "attention: every query belongs to a run");
+}
+
+pub(crate) fn check_slots(slots: usize) {
+    assert!(slots.is_multiple_of(SLOTS_TOGETHER), "slots come in groups");
 }
 
 /// Checks hidden states, weight and chosen ids.

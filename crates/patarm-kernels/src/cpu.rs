@@ -31,7 +31,8 @@ use crate::backend::{
 };
 use crate::buffer::{Buffer, Pool};
 use crate::checks::{
-    check, check_attention, check_ids, check_linear, check_norm, check_sample, check_statistics,
+    check, check_attention, check_ids, check_linear, check_norm, check_sample, check_slots,
+    check_statistics,
 };
 use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
@@ -198,7 +199,8 @@ impl Backend for Cpu {
     }
 
     fn key_table(&self, slots: usize, width: usize, head_dim: usize) -> Buffer {
-        assert!(slots.is_multiple_of(SLOTS_TOGETHER), "slots come in groups");
+        const { assert!(SLOTS_TOGETHER == simd::LANES, "a group of slots is a vector") };
+        check_slots(slots);
         let table = self.memory.take(slots * width);
         // Values of other widths would straddle vectors.
         if head_dim.is_multiple_of(simd::LANES) { table.into_key_panels(width) } else { table }

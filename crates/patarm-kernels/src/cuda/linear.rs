@@ -95,7 +95,6 @@ impl Forward<'_> {
         precision: Precision,
         (out, update): (&mut Buffer, Update),
     ) {
-        let LinearShape { tokens, input, output } = self.shape;
         let mut add = update == Update::Add;
         if let Some(bias) = self.bias {
             spread_bias(core, bias, out, add);
@@ -104,20 +103,28 @@ impl Forward<'_> {
         let element = element_with(precision, self.weight);
         let x = Operands::of(core, self.x, element);
         let weight = weight_address(core, self.weight, element);
-        multiply(
-            core,
-            &Product {
-                rows: tokens,
-                columns: output,
-                inner: input,
-                element,
-                left: Operand { address: x.address(), outer: input, inner: 1 },
-                right: Operand { address: weight, outer: input, inner: 1 },
-                out: out.device_mut().address(),
-                scale: self.scale,
-                add,
-            },
-        );
+        let addresses = [x.address(), weight, out.device_mut().address()];
+        let plain = x_by_weight(element, addresses, self.shape);
+        multiply(core, &Product { scale: self.scale, add, ..plain });
+    }
+}
+
+/// `out = x · wᵀ`.
+fn x_by_weight(
+    element: Element,
+    [x, weight, out]: [Address; 3],
+    LinearShape { tokens, input, output }: LinearShape,
+) -> Product {
+    Product {
+        rows: tokens,
+        columns: output,
+        inner: input,
+        element,
+        left: Operand { address: x, outer: input, inner: 1 },
+        right: Operand { address: weight, outer: input, inner: 1 },
+        out,
+        scale: 1.0,
+        add: false,
     }
 }
 
@@ -188,27 +195,8 @@ pub(crate) fn backward_weight(
 }
 
 /// `out = x · wᵀ`: logits, of rows in the type of the weight's products.
-pub(crate) fn logits(
-    core: &Core,
-    element: Element,
-    [x, weight, out]: [Address; 3],
-    shape: LinearShape,
-) {
-    let LinearShape { tokens, input, output } = shape;
-    multiply(
-        core,
-        &Product {
-            rows: tokens,
-            columns: output,
-            inner: input,
-            element,
-            left: Operand { address: x, outer: input, inner: 1 },
-            right: Operand { address: weight, outer: input, inner: 1 },
-            out,
-            scale: 1.0,
-            add: false,
-        },
-    );
+pub(crate) fn logits(core: &Core, element: Element, addresses: [Address; 3], shape: LinearShape) {
+    multiply(core, &x_by_weight(element, addresses, shape));
 }
 
 /// A product of any size, also none.

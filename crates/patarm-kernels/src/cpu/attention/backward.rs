@@ -273,12 +273,7 @@ impl<'a> RowGroup<'a> {
     ) -> [[Lanes; KEY_PANELS]; GROUP] {
         let mut products = [[[0.0; LANES]; KEY_PANELS]; GROUP];
         let height = tile::across_rows(rows[0].len());
-        let panels = Panels {
-            data: across,
-            height,
-            stride: height,
-            count: self.most_seen().div_ceil(LANES),
-        };
+        let panels = Panels::new(across, height, self.most_seen().div_ceil(LANES));
         panels.multiply(simd, (rows, simd.splat(1.0)), &mut products);
         products
     }
@@ -299,8 +294,7 @@ impl<'a> RowGroup<'a> {
             rows[r] = &slopes.scores[row + r].as_flattened()[..seen];
         }
         let count = d_queries.len() / GROUP;
-        let height = tile::ALONG_ROWS;
-        let keys = Panels { data: &block.keys_along, height, stride: height, count };
+        let keys = Panels::new(&block.keys_along, tile::ALONG_ROWS, count);
         keys.accumulate(simd, rows, d_queries);
     }
 }

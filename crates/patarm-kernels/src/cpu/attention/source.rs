@@ -4,8 +4,8 @@
 //! cache are read *in place*: keys lie across already, and one query behind each of them
 //! would not repay a copy.
 
-use super::tile::{self, Asked, BlockSlots, GROUP, HeadView, KEY_PANELS, Panels, WIDE};
-use crate::attention_plan::{AttentionShape, KEY_BLOCK, QueryRun};
+use super::tile::{self, Asked, BlockSlots, GROUP, HeadView, KEY_PANELS, Panels, Stretch, WIDE};
+use crate::attention_plan::{AttentionShape, QueryRun};
 use crate::cpu::simd::{LANES, Lanes, Simd};
 
 /// Keys and values of one key head, block by block.
@@ -73,28 +73,15 @@ impl BlockSource for Gathered<'_> {
         to: &mut [[Lanes; KEY_PANELS]; GROUP],
     ) {
         let height = tile::across_rows(self.head.dim);
-        let count = seen.div_ceil(LANES);
-        Panels { data: &self.keys, height, stride: height, count }.multiply(
-            simd,
-            rows_and_scale,
-            to,
-        );
+        let keys = Panels::new(&self.keys, height, seen.div_ceil(LANES));
+        keys.multiply(simd, rows_and_scale, to);
     }
 
     #[inline(always)]
     fn add_values<S: Simd>(&mut self, simd: S, weights: [&[f32]; GROUP], to: &mut [Lanes]) {
-        let (height, count) = (tile::ALONG_ROWS, tile::dim_panels(self.head.dim));
-        Panels { data: &self.values, height, stride: height, count }.accumulate(simd, weights, to);
+        let count = tile::dim_panels(self.head.dim);
+        Panels::new(&self.values, tile::ALONG_ROWS, count).accumulate(simd, weights, to);
     }
-}
-
-/// Consecutive slots of a block.
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    slot: usize,
-    /// First key, counted within the block.
-    key: usize,
-    len: usize,
 }
 
 /// Blocks read where a cache holds them.
@@ -127,13 +114,31 @@ impl<'a> InPlace<'a> {
         }
     }
 
+    /// Where the group of a slot begins for a key head; and from one group to the next.
+    fn keys_at(&self, slot: usize, kv_head: usize) -> (usize, usize) {
+        let stride = self.kv_heads * self.head.dim;
+        (slot / LANES * stride + kv_head * self.head.dim, stride)
+    }
+
+    /// Where the values of a slot begin; and from one slot to the next.
+    fn values_at(&self, slot: usize) -> (usize, usize) {
+        let count = self.value_vectors();
+        let stride = self.kv_heads * count;
+        (slot * stride + self.head.kv_head * count, stride)
+    }
+
+    /// Vectors of the values of one head.
+    fn value_vectors(&self) -> usize {
+        tile::dim_panels(self.head.dim)
+    }
+
     /// The values of a stretch.
     fn values_of(&self, &Stretch { slot, len, .. }: &Stretch) -> Asked {
-        let (count, stride) = self.value_strides();
+        let (start, stride) = self.values_at(slot);
         Asked {
-            start: self.values.as_ptr().wrapping_add(slot * stride + self.head.kv_head * count),
+            start: self.values.as_ptr().wrapping_add(start),
             strides: (stride, 1),
-            counts: (len, count.min(WIDE)),
+            counts: (len, self.value_vectors().min(WIDE)),
         }
     }
 
@@ -142,18 +147,12 @@ impl<'a> InPlace<'a> {
         let Some((slot, kv_head)) = self.next else {
             return Asked::NOTHING;
         };
-        let (height, stride) = (self.head.dim, self.kv_heads * self.head.dim);
+        let (start, stride) = self.keys_at(slot, kv_head);
         Asked {
-            start: self.keys.as_ptr().wrapping_add(slot / LANES * stride + kv_head * height),
+            start: self.keys.as_ptr().wrapping_add(start),
             strides: (1, stride),
-            counts: (height, WIDE),
+            counts: (self.head.dim, WIDE),
         }
-    }
-
-    /// Vectors of the values of one head, and of all.
-    fn value_strides(&self) -> (usize, usize) {
-        let count = tile::dim_panels(self.head.dim);
-        (count, self.kv_heads * count)
     }
 }
 
@@ -162,19 +161,12 @@ impl BlockSource for InPlace<'_> {
     fn turn_to<S: Simd>(&mut self, _simd: S, run: &QueryRun, block: usize) {
         self.stretches.clear();
         self.fresh = true;
-        let (start, end) = (block * KEY_BLOCK, run.visible_keys().min((block + 1) * KEY_BLOCK));
-        let mut position = 0;
-        for span in &run.spans {
-            let (from, to) = (start.max(position), end.min(position + span.len));
-            if from < to {
-                let slot = span.slot + from - position;
-                self.stretches.push(Stretch { slot, key: from - start, len: to - from });
-            }
-            position += span.len;
-        }
-        self.next = match slot_of(run, end) {
-            Some(slot) if end < run.visible_keys() => Some((slot, self.head.kv_head)),
-            _ => slot_of(run, 0).map(|slot| (slot, self.head.kv_head + 1)),
+        self.stretches.extend(tile::stretches(run, block));
+        let (following, first) =
+            (tile::stretches(run, block + 1).next(), tile::stretches(run, 0).next());
+        self.next = match following {
+            Some(stretch) => Some((stretch.slot, self.head.kv_head)),
+            None => first.map(|stretch| (stretch.slot, self.head.kv_head + 1)),
         };
     }
 
@@ -186,15 +178,19 @@ impl BlockSource for InPlace<'_> {
         seen: usize,
         to: &mut [[Lanes; KEY_PANELS]; GROUP],
     ) {
-        let (height, stride) = (self.head.dim, self.kv_heads * self.head.dim);
         for &stretch in &self.stretches {
             let Stretch { slot, key, len } = stretch;
             if key >= seen {
                 break;
             }
             let (len, lead) = (len.min(seen - key), slot % LANES);
-            let data = &self.keys[slot / LANES * stride + self.head.kv_head * height..];
-            let panels = Panels { data, height, stride, count: (lead + len).div_ceil(LANES) };
+            let (start, stride) = self.keys_at(slot, self.head.kv_head);
+            let panels = Panels {
+                data: &self.keys[start..],
+                height: self.head.dim,
+                stride,
+                count: (lead + len).div_ceil(LANES),
+            };
             // Slots before the stretch and after it fill the vectors.
             let mut found = [[[0.0; LANES]; KEY_PANELS + 1]; GROUP];
             let asked = if self.fresh { self.values_of(&stretch) } else { Asked::NOTHING };
@@ -208,7 +204,7 @@ impl BlockSource for InPlace<'_> {
 
     #[inline(always)]
     fn add_values<S: Simd>(&mut self, simd: S, weights: [&[f32]; GROUP], to: &mut [Lanes]) {
-        let ((count, stride), seen) = (self.value_strides(), weights[0].len());
+        let (count, seen) = (self.value_vectors(), weights[0].len());
         let mut asked = if self.fresh { self.next_keys() } else { Asked::NOTHING };
         self.fresh = false;
         for &Stretch { slot, key, len } in &self.stretches {
@@ -220,21 +216,10 @@ impl BlockSource for InPlace<'_> {
             for r in 0..GROUP {
                 part[r] = &weights[r][key..][..len];
             }
-            let data = &self.values[slot * stride + self.head.kv_head * count..];
-            tile::Rows { data, stride, count }.accumulate(simd, asked, part, to);
+            let (start, stride) = self.values_at(slot);
+            let values = tile::Rows { data: &self.values[start..], stride, count };
+            values.accumulate(simd, asked, part, to);
             asked = Asked::NOTHING;
         }
     }
-}
-
-/// Slot of the key at a position, if the run has one there.
-fn slot_of(run: &QueryRun, position: usize) -> Option<usize> {
-    let mut rest = position;
-    for span in &run.spans {
-        if rest < span.len {
-            return Some(span.slot + rest);
-        }
-        rest -= span.len;
-    }
-    None
 }

@@ -21,6 +21,27 @@ pub(crate) fn dim_panels(dim: usize) -> usize {
     dim.div_ceil(LANES)
 }
 
+/// Consecutive slots of one block of a run's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) slot: usize,
+    /// First key, counted within the block.
+    pub(crate) key: usize,
+    pub(crate) len: usize,
+}
+
+/// Where the keys of block `block` lie, in position order; nothing beyond the last block.
+pub(crate) fn stretches(run: &QueryRun, block: usize) -> impl Iterator<Item = Stretch> {
+    let (start, end) = (block * KEY_BLOCK, run.visible_keys().min((block + 1) * KEY_BLOCK));
+    let mut position = 0;
+    run.spans.iter().filter_map(move |span| {
+        let (from, to) = (start.max(position), end.min(position + span.len));
+        let slot = span.slot + from.saturating_sub(position);
+        position += span.len;
+        (from < to).then(|| Stretch { slot, key: from - start, len: to - from })
+    })
+}
+
 /// The slots of one block of a run's keys, in position order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockSlots {
@@ -36,16 +57,11 @@ impl BlockSlots {
     /// Block `block` of `run`.
     pub(crate) fn of(run: &QueryRun, block: usize) -> Self {
         let mut found = Self::empty();
-        let (start, end) = (block * KEY_BLOCK, run.visible_keys().min((block + 1) * KEY_BLOCK));
-        let mut position = 0;
-        for span in &run.spans {
-            let from = start.max(position);
-            let to = end.min(position + span.len);
-            for key in from..to.max(from) {
-                found.slots[found.len] = span.slot + key - position;
+        for Stretch { slot, len, .. } in stretches(run, block) {
+            for slot in slot..slot + len {
+                found.slots[found.len] = slot;
                 found.len += 1;
             }
-            position += span.len;
         }
         found
     }
@@ -246,6 +262,12 @@ pub(crate) struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
+    /// Panels that follow each other.
+    #[inline(always)]
+    pub(crate) fn new(data: &'a [Lanes], height: usize, count: usize) -> Self {
+        Self { data, height, stride: height, count }
+    }
+
     #[inline(always)]
     fn panel(&self, p: usize) -> &'a [Lanes] {
         &self.data[p * self.stride..][..self.height]
