@@ -6,9 +6,12 @@ usage: families_table.py OUT
 One table a set: held-out accuracy by seed and over seeds (the interval resamples
 prompts, see summarise.py), the gain over the first family of the set on the same items,
 calibration error, bias towards length, faults, training tokens and time of the updates.
-Sets of steps: the area under the curve of right against wrong steps. Needs the standard library only.
+Sets of steps: the area under the curve of right against wrong steps. Ensembles are formed
+of the stored rewards as `patarm_reward::combinators` forms them. Needs the standard library
+only.
 """
 
+import bisect
 import json
 import re
 import statistics
@@ -94,6 +97,64 @@ def pairs(title, families):
         print("| " + " | ".join(cells) + " |")
 
 
+def rewards(folder):
+    """Rewards of both sides of every pair, by its id, with its prompt."""
+    found = {}
+    for row in rows(folder / "scores.jsonl"):
+        sides = row.get("chosen_score"), row.get("rejected_score")
+        if None not in sides:
+            found[row["id"]] = (sides, row["cluster"])
+    return found
+
+
+def quantiles(member):
+    """Every reward replaced by its place among all rewards of the member."""
+    known = sorted(value for sides, _ in member.values() for value in sides)
+    place = lambda value: (bisect.bisect_left(known, value) + bisect.bisect_right(known, value)) / (2 * len(known))
+    return {pair: (tuple(map(place, sides)), cluster) for pair, (sides, cluster) in member.items()}
+
+
+def combined(members, combine):
+    """Credits of pairs under members as one; pairs that a member cannot score count one half."""
+    found = {}
+    for pair in set.union(*(set(member) for member in members)):
+        scored = [member[pair] for member in members if pair in member]
+        chosen, rejected = (combine([sides[side] for sides, _ in scored]) for side in (0, 1))
+        credit = float(chosen > rejected) if len(scored) == len(members) and chosen != rejected else 0.5
+        found[pair] = (credit, scored[0][1])
+    return found
+
+
+COMBINE = {
+    "mean": statistics.mean,
+    "minimum": min,
+    "mean − ½ variance": lambda values: statistics.mean(values) - 0.5 * statistics.pvariance(values),
+}
+
+
+def ensembles(title, families):
+    """Several seeds of one family, and several families of each seed by quantiles."""
+    table = []
+    for family in [name for name in FAMILIES if len(families.get(name, {})) > 1]:
+        members = [rewards(folder / "evaluations/trained") for folder in families[family].values()]
+        single = over_seeds([credits(folder / "evaluations/trained") for folder in families[family].values()])
+        for name, combine in COMBINE.items():
+            table.append((f"{family}, {len(members)} seeds: {name}", combined(members, combine), single))
+    trio = ("bradley_terry", "oprm", "q_rm")
+    common = set.intersection(*(set(families.get(name, {})) for name in trio))
+    if common:
+        by_seed = [combined([quantiles(rewards(families[name][seed] / "evaluations/trained")) for name in trio],
+                            statistics.mean) for seed in sorted(common)]
+        best = over_seeds([credits(families["q_rm"][seed] / "evaluations/trained") for seed in sorted(common)])
+        table.append((f"{', '.join(trio)} by quantiles: mean, {len(common)} seeds against q_rm",
+                      over_seeds(by_seed), best))
+    if not table:
+        return
+    print(f"\n### {title}: ensembles\n\n| members | accuracy, 95 % | against its members one by one |\n|---|---|---|")
+    for name, together, single in table:
+        print(f"| {name} | {interval(bootstrap(together))} | {interval(bootstrap(differences(single, together)), '+')} |")
+
+
 def steps(title, seeds):
     print(f"\n### {title}: steps of held-out solutions\n")
     print("| seed | area under the curve, 95 % | within a solution | right at ½, % | more frequent label, % | "
@@ -124,6 +185,8 @@ def main():
             steps(title, families["process_reward"])
         else:
             pairs(title, families)
+            if flip == 0:
+                ensembles(title, families)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,9 @@ def grpo(options):
     rows = datasets.Dataset.from_dict({"prompt": [word * prompt] * (2 * pairs * 8)})
     arguments = trl.GRPOConfig(
         output_dir=options.scratch,
-        per_device_train_batch_size=2 * pairs * 8,
+        # All judgements are drawn at once; learned from in one batch they need more than 24 GiB.
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2 * pairs,
         num_generations=8,
         max_completion_length=judgement,
         generation_kwargs={"min_new_tokens": judgement},

@@ -9,6 +9,7 @@ use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::buffer::Buffer;
 use crate::checks::check_slots;
 use crate::cpu::Precision;
+use crate::moments::Moments;
 use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
 
@@ -135,6 +136,8 @@ pub struct AdamW {
     /// Global-norm clipping: with the (scaled) global norm `g` in the buffer,
     /// gradients are multiplied by `min(1, max_norm / (g + 1e-6))`; 0 switches it off.
     pub max_norm: f32,
+    /// How the moments are kept.
+    pub moments: Moments,
 }
 
 /// Slots of a [`Backend::key_table`] come in groups of this many.
@@ -156,6 +159,13 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// the device's threads, which then share the operations without being woken, and
     /// without the caller waiting, for each.
     fn together(&self, work: &mut (dyn FnMut() + Send)) {
+        work();
+    }
+
+    /// Runs work that queues many short operations and brings nothing to the host. A device
+    /// may record it and start all of it at once; where that fails the work is run again, so
+    /// that it must not depend on having run before.
+    fn recorded(&self, work: &mut dyn FnMut()) {
         work();
     }
 
@@ -399,7 +409,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn add_sum_of_squares(&self, x: &Buffer, accumulator: &mut Buffer);
 
     /// One AdamW step on one parameter; `sum_of_squares[0]` holds the squared global
-    /// norm of the *unscaled* gradients.
+    /// norm of the *unscaled* gradients, and the two buffers of moments are as long as
+    /// [`Moments::buffer_len`] says.
     fn adamw(
         &self,
         parameter: &mut Buffer,

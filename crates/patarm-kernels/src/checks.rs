@@ -1,7 +1,9 @@
 //! What every backend checks before it computes. A wrong shape is a bug of the caller.
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
-use crate::backend::{ChosenTokens, LinearShape, NormShape, SLOTS_TOGETHER, StatisticsShape};
+use crate::backend::{
+    AdamW, ChosenTokens, LinearShape, NormShape, SLOTS_TOGETHER, StatisticsShape,
+};
 use crate::buffer::Buffer;
 
 pub(crate) fn check(buffer: &Buffer, len: usize, what: &str) {
@@ -26,6 +28,18 @@ pub(crate) fn check_linear(x: &Buffer, weight: &Buffer, out: &Buffer, shape: Lin
     check(x, shape.tokens * shape.input, "linear: x");
     check(weight, shape.output * shape.input, "linear: weight");
     check(out, shape.tokens * shape.output, "linear: out");
+}
+
+pub(crate) fn check_adamw(
+    parameter: &Buffer,
+    gradient: &Buffer,
+    moments: [&Buffer; 2],
+    step: &AdamW,
+) {
+    check(gradient, parameter.len(), "adamw: gradient");
+    for moment in moments {
+        check(moment, step.moments.buffer_len(parameter.len()), "adamw: moments");
+    }
 }
 
 /// Checks queries, keys and values, and what the kernels rely on in a plan.

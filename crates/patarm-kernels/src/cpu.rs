@@ -31,8 +31,8 @@ use crate::backend::{
 };
 use crate::buffer::{Buffer, Pool};
 use crate::checks::{
-    check, check_attention, check_ids, check_linear, check_norm, check_sample, check_slots,
-    check_statistics,
+    check, check_adamw, check_attention, check_ids, check_linear, check_norm, check_sample,
+    check_slots, check_statistics,
 };
 use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
@@ -486,12 +486,10 @@ impl Backend for Cpu {
         sum_of_squares: &Buffer,
         step: &AdamW,
     ) {
-        for buffer in [gradient, &*first, &*second] {
-            check(buffer, parameter.len(), "adamw");
-        }
+        check_adamw(parameter, gradient, [first, second], step);
         let moments = (first.host_mut(), second.host_mut());
-        let sum_of_squares = sum_of_squares.host()[0];
-        adamw::update(self, parameter.host_mut(), gradient.host(), moments, sum_of_squares, step);
+        let values = (parameter.host_mut(), gradient.host());
+        adamw::update(self, values, moments, sum_of_squares.host()[0], step);
     }
 }
 

@@ -20,6 +20,7 @@ mod libraries;
 mod linear;
 mod memory;
 mod program;
+mod recording;
 mod rows;
 mod sampler;
 mod statistics;
@@ -35,7 +36,8 @@ use crate::backend::{
 };
 use crate::buffer::Buffer;
 use crate::checks::{
-    check, check_attention, check_ids, check_linear, check_norm, check_sample, check_statistics,
+    check, check_adamw, check_attention, check_ids, check_linear, check_norm, check_sample,
+    check_statistics,
 };
 use crate::cpu::Precision;
 use crate::quantised::QuantisedMatrix;
@@ -130,6 +132,10 @@ impl Backend for Cuda {
         self.precision
     }
 
+    fn recorded(&self, work: &mut dyn FnMut()) {
+        self.core.record(work);
+    }
+
     fn prepare_weight(&self, weight: &mut Buffer, rows: usize, columns: usize) {
         weight.prepare(rows, columns);
     }
@@ -145,9 +151,7 @@ impl Backend for Cuda {
     }
 
     fn upload(&self, data: &[f32]) -> Buffer {
-        let mut buffer = self.alloc(data.len());
-        self.core.upload_to(&bytes_of_f32(data), buffer.device_mut());
-        buffer
+        Buffer::on_device(self.core.upload_bytes(&bytes_of_f32(data)), data.len())
     }
 
     fn download(&self, buffer: &Buffer, data: &mut [f32]) {
@@ -406,9 +410,7 @@ impl Backend for Cuda {
         sum_of_squares: &Buffer,
         step: &AdamW,
     ) {
-        for buffer in [gradient, &*moments.0, &*moments.1] {
-            check(buffer, parameter.len(), "adamw");
-        }
+        check_adamw(parameter, gradient, [&*moments.0, &*moments.1], step);
         elementwise::adamw(&self.core, parameter, (gradient, sum_of_squares), moments, step);
     }
 }

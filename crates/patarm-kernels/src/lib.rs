@@ -24,6 +24,7 @@ pub mod buffer;
 mod checks;
 pub mod cpu;
 pub mod cuda;
+pub mod moments;
 pub mod quantised;
 pub mod random;
 pub mod sampling;
@@ -36,5 +37,6 @@ pub use backend::{
 pub use buffer::Buffer;
 pub use cpu::{Cpu, CpuOptions, Instructions, Precision};
 pub use cuda::{Cuda, CudaOptions, DeviceFault, FaultKind};
+pub use moments::Moments;
 pub use quantised::{EightBitMatrix, Offsets, QuantisedMatrix};
 pub use sampling::{SampledToken, SamplingOptions};

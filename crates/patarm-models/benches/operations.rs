@@ -18,7 +18,7 @@ use patarm_models::kernels::{
 };
 use patarm_models::{
     AdamWConfig, Decoder, DecoderShape, Engine, EngineLimits, Forest, ForwardOptions,
-    GenerationRequest, Gradients, Optimizer, TargetRows,
+    GenerationRequest, Gradients, Optimizer, OptimizerStates, TargetRows,
 };
 
 /// Blocks: few, because all are alike.
@@ -94,7 +94,7 @@ impl Training {
         }
         let backend = decoder.backend.as_ref();
         let gradients = Gradients::zeros(backend, &decoder.parameters);
-        let optimizer = Optimizer::new(backend, &decoder.parameters);
+        let optimizer = Optimizer::new(backend, &decoder.parameters, OptimizerStates::F32);
         Self { forest, targets, gradients, optimizer }
     }
 

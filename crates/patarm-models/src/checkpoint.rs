@@ -188,12 +188,12 @@ pub fn save_optimizer(
     let mut specs = Vec::new();
     let trained: Vec<_> =
         parameters.iter().filter_map(|(id, entry)| Some((entry, optimizer.moments(id)?))).collect();
-    for (entry, _) in &trained {
-        for which in ["first", "second"] {
-            specs.push(TensorSpec {
-                name: format!("{which}.{}", entry.name),
-                shape: entry.shape.clone(),
-            });
+    for (entry, moments) in &trained {
+        for (which, buffer) in [("first", &moments.0), ("second", &moments.1)] {
+            // Codes and scales have no shape but their number.
+            let single = buffer.len() == entry.value.len();
+            let shape = if single { entry.shape.clone() } else { vec![buffer.len()] };
+            specs.push(TensorSpec { name: format!("{which}.{}", entry.name), shape });
         }
     }
     let metadata = [("step".to_owned(), optimizer.step_count().to_string())].into();
@@ -232,8 +232,20 @@ pub fn load_optimizer(
         let Some((first, second)) = optimizer.moments_mut(id) else {
             continue;
         };
-        *first = backend.upload(&file.read(&format!("first.{}", entry.name))?);
-        *second = backend.upload(&file.read(&format!("second.{}", entry.name))?);
+        for (which, moment) in [("first", first), ("second", second)] {
+            let name = format!("{which}.{}", entry.name);
+            let values = file.read(&name)?;
+            if values.len() != moment.len() {
+                let message = format!(
+                    "{name} has {} numbers where {} are expected; go on with the model and the \
+                     parameters.optimizer_states that the run began with",
+                    values.len(),
+                    moment.len()
+                );
+                return Err(Error::at(path, ErrorKind::Unsupported(message)));
+            }
+            *moment = backend.upload(&values);
+        }
     }
     optimizer.set_step_count(step);
     Ok(())

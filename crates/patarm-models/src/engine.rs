@@ -2,22 +2,25 @@
 //!
 //! It knows token ids and nothing else. A request names the segments of its
 //! prompt; equal segments below equal parents are stored and computed once, for
-//! as long as anybody uses them and memory allows. Every request draws from its
-//! own counter-based stream, and every value depends on its own path alone, so
-//! results do not depend on what else is in the batch.
+//! as long as anybody uses them and memory allows. A sequence gets slots of the cache
+//! as it grows; where none are left, the youngest gives its own up and is computed
+//! again later. Every request draws from its own counter-based stream, and every value
+//! depends on its own path alone, so results do not depend on what else is in the batch.
 
 mod prefix_tree;
 mod readout;
+mod sequence;
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use patarm_kernels::{AttentionPlan, Buffer, QueryRun, SamplingOptions, Span};
+use patarm_kernels::{AttentionPlan, Buffer, QueryRun, SamplingOptions};
 
 use crate::decoder::Decoder;
 use crate::error::{Error, ErrorKind};
 use crate::kv_cache::KvCache;
 use prefix_tree::{NodeId, PrefixTree};
+use sequence::{Active, Drawn, Waiting, branch_slots, most_slots};
 
 /// Decides after each token whether a sequence is complete, given all tokens
 /// generated so far.
@@ -94,11 +97,13 @@ pub struct EngineLimits {
     pub max_active: usize,
     /// Prompt tokens computed in one forward.
     pub prefill_tokens: usize,
+    /// Slots that a growing sequence gets at a time, at least 1.
+    pub page: usize,
 }
 
 impl Default for EngineLimits {
     fn default() -> Self {
-        Self { slots: 16_384, max_active: 96, prefill_tokens: 2_048 }
+        Self { slots: 16_384, max_active: 96, prefill_tokens: 2_048, page: 64 }
     }
 }
 
@@ -111,22 +116,10 @@ pub struct EngineCounters {
     pub shared_tokens: u64,
     /// Tokens generated.
     pub decoded_tokens: u64,
-}
-
-struct Waiting {
-    id: RequestId,
-    request: GenerationRequest,
-}
-
-struct Active {
-    id: RequestId,
-    request: GenerationRequest,
-    leaf: NodeId,
-    path: Vec<Span>,
-    depth: usize,
-    own: Span,
-    tokens: Vec<u32>,
-    logprobs: Vec<f32>,
+    /// How often a sequence gave its slots to an older one.
+    pub preemptions: u64,
+    /// Generated tokens that were computed again afterwards.
+    pub recomputed_tokens: u64,
 }
 
 /// Generates for many requests at once. See the [module documentation](self).
@@ -136,7 +129,10 @@ pub struct Engine<'a> {
     tree: PrefixTree,
     limits: EngineLimits,
     waiting: VecDeque<Waiting>,
+    /// The oldest first.
     active: Vec<Active>,
+    /// Cancelled without slots, and to be returned by the next step.
+    cancelled: Vec<Generation>,
     next_id: u64,
     counters: EngineCounters,
 }
@@ -155,6 +151,7 @@ impl<'a> Engine<'a> {
     /// An idle engine.
     #[must_use]
     pub fn new(decoder: &'a Decoder, limits: EngineLimits) -> Self {
+        let limits = EngineLimits { page: limits.page.max(1), ..limits };
         Self {
             decoder,
             cache: KvCache::new(decoder.backend.as_ref(), &decoder.shape, limits.slots),
@@ -162,6 +159,7 @@ impl<'a> Engine<'a> {
             limits,
             waiting: VecDeque::new(),
             active: Vec::new(),
+            cancelled: Vec::new(),
             next_id: 0,
             counters: EngineCounters::default(),
         }
@@ -188,7 +186,7 @@ impl<'a> Engine<'a> {
         for segment in request.prompt.iter().chain(&request.readout) {
             self.decoder.check(segment, total)?;
         }
-        let needed = prompt + own_slots(&request);
+        let needed = prompt + most_slots(&request);
         if needed > self.limits.slots {
             return Err(Error::new(ErrorKind::Overlong {
                 tokens: needed,
@@ -197,28 +195,37 @@ impl<'a> Engine<'a> {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        self.waiting.push_back(Waiting { id, request });
+        self.waiting.push_back(Waiting { id, request, drawn: Drawn::default() });
         Ok(id)
     }
 
-    /// Ends a request early; it is returned by the next [`Engine::step`] with what
-    /// it has. Unknown ids are ignored.
+    /// Ends a request early; if it has begun, it is returned by the next
+    /// [`Engine::step`] with what it has. Unknown ids are ignored.
     pub fn cancel(&mut self, id: RequestId) {
-        for active in self.active.iter_mut().filter(|active| active.id == id) {
-            active.request.max_new_tokens = 0;
+        if let Some(index) = self.active.iter().position(|active| active.id == id) {
+            let active = self.active.remove(index);
+            let generation = self.finish(active, StopReason::Cancelled, Vec::new());
+            self.cancelled.push(generation);
         }
-        self.waiting.retain(|waiting| waiting.id != id);
+        if let Some(index) = self.waiting.iter().position(|waiting| waiting.id == id)
+            && let Some(waiting) = self.waiting.remove(index)
+            && !waiting.drawn.tokens.is_empty()
+        {
+            let Drawn { tokens, logprobs } = waiting.drawn;
+            let (stop, readout) = (StopReason::Cancelled, Vec::new());
+            self.cancelled.push(Generation { id, tokens, logprobs, stop, readout });
+        }
     }
 
     /// Running sequences and the tokens each has by now.
     pub fn progress(&self) -> impl Iterator<Item = (RequestId, &[u32])> {
-        self.active.iter().map(|active| (active.id, active.tokens.as_slice()))
+        self.active.iter().map(|active| (active.id, active.drawn.tokens.as_slice()))
     }
 
     /// Whether nothing is queued or running.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.active.is_empty()
+        self.waiting.is_empty() && self.active.is_empty() && self.cancelled.is_empty()
     }
 
     /// Runs until idle and returns every generation in the order of submission.
@@ -240,20 +247,10 @@ impl<'a> Engine<'a> {
     }
 
     fn advance(&mut self) -> Vec<Generation> {
-        let cancelled = self.take_finished(|active| active.request.max_new_tokens == 0);
-        let mut finished: Vec<Generation> = cancelled
-            .into_iter()
-            .map(|active| self.finish(active, StopReason::Cancelled, Vec::new()))
-            .collect();
+        let mut finished = std::mem::take(&mut self.cancelled);
+        self.grow();
         let running = self.active.len();
         self.admit();
-        if self.active.is_empty() {
-            // Only fragmentation by unused prefixes can be in the way.
-            while let Some(span) = self.tree.evict() {
-                self.cache.give_back(span);
-            }
-            self.admit();
-        }
         if self.active.is_empty() {
             return finished;
         }
@@ -263,20 +260,54 @@ impl<'a> Engine<'a> {
         finished
     }
 
+    /// Gives every running sequence the slots of its next token, the oldest first; where
+    /// there are none, the youngest ones wait.
+    fn grow(&mut self) {
+        let mut index = 0;
+        while let Some(active) = self.active.get(index) {
+            let lacking = active.lacking(self.limits.page);
+            if self.make_room(lacking)
+                && let Some(slots) = self.cache.take(lacking)
+            {
+                self.active[index].own.append(slots);
+                index += 1;
+            } else {
+                // This one, where it is the youngest. Alone it has all it can need: more
+                // was refused when it was submitted.
+                self.preempt_youngest();
+            }
+        }
+    }
+
+    fn preempt_youngest(&mut self) {
+        if let Some(Active { id, request, leaf, own, branches, drawn, .. }) = self.active.pop() {
+            self.cache.give_back(own);
+            self.cache.give_back(branches);
+            self.tree.release(leaf);
+            self.waiting.push_front(Waiting { id, request, drawn });
+            self.counters.preemptions += 1;
+        }
+    }
+
     fn admit(&mut self) {
+        let running = self.active.len();
         while self.active.len() < self.limits.max_active {
             let Some(waiting) = self.waiting.front() else {
                 break;
             };
-            let needed =
-                self.tree.missing_tokens(&waiting.request.prompt) + own_slots(&waiting.request);
-            if !self.make_room(needed) {
+            let needed = self.tree.missing_tokens(&waiting.request.prompt)
+                + waiting.first_slots(self.limits.page)
+                + branch_slots(&waiting.request);
+            // Who runs already should not have to give way to this one soon.
+            let page = self.limits.page;
+            let growth: usize = self.active.iter().map(|active| active.growth(page)).sum();
+            if !self.make_room(needed + growth) {
                 break;
             }
-            let Some(Waiting { id, request }) = self.waiting.pop_front() else {
+            let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            match self.start(id, request) {
+            match self.start(waiting) {
                 Ok(active) => self.active.push(active),
                 Err(waiting) => {
                     self.waiting.push_front(*waiting);
@@ -285,23 +316,24 @@ impl<'a> Engine<'a> {
             }
         }
         self.prefill();
+        self.recompute(running);
     }
 
     /// Evicts unused prefixes until `needed` slots are free.
     fn make_room(&mut self, needed: usize) -> bool {
         while self.cache.num_free() < needed {
             match self.tree.evict() {
-                Some(span) => self.cache.give_back(span),
+                Some(slots) => self.cache.give_back(slots),
                 None => return false,
             }
         }
         true
     }
 
-    /// Takes slots for a request; gives it back where fragmentation forbids.
-    fn start(&mut self, id: RequestId, request: GenerationRequest) -> Result<Active, Box<Waiting>> {
+    /// Takes slots for a request; gives it back where evicted prefixes were its own.
+    fn start(&mut self, waiting: Waiting) -> Result<Active, Box<Waiting>> {
         let mut leaf = None;
-        for segment in &request.prompt {
+        for segment in &waiting.request.prompt {
             match self.tree.acquire(leaf, segment, &mut self.cache) {
                 Some((node, shared)) => {
                     if shared {
@@ -311,38 +343,22 @@ impl<'a> Engine<'a> {
                 }
                 None => {
                     self.release_path(leaf);
-                    return Err(Box::new(Waiting { id, request }));
+                    return Err(Box::new(waiting));
                 }
             }
         }
-        let own = loop {
-            if let Some(own) = self.cache.take(own_slots(&request)) {
-                break Some(own);
-            }
-            match self.tree.evict() {
-                Some(span) => self.cache.give_back(span),
-                None => break None,
-            }
+        let first = waiting.first_slots(self.limits.page);
+        let branches = branch_slots(&waiting.request);
+        let room = self.make_room(first + branches);
+        let own = if room { self.cache.take(first) } else { None };
+        let Some(((leaf, own), branches)) = leaf.zip(own).zip(self.cache.take(branches)) else {
+            self.release_path(leaf);
+            return Err(Box::new(waiting));
         };
-        match (leaf, own) {
-            (Some(leaf), Some(own)) => {
-                let (path, depth) = self.tree.path(leaf);
-                Ok(Active {
-                    id,
-                    request,
-                    leaf,
-                    path,
-                    depth,
-                    own,
-                    tokens: Vec::new(),
-                    logprobs: Vec::new(),
-                })
-            }
-            (leaf, _) => {
-                self.release_path(leaf);
-                Err(Box::new(Waiting { id, request }))
-            }
-        }
+        let (path, depth) = self.tree.path(leaf);
+        let Waiting { id, request, drawn } = waiting;
+        let last_hidden = None;
+        Ok(Active { id, request, leaf, path, depth, own, branches, drawn, last_hidden })
     }
 
     fn release_path(&mut self, leaf: Option<NodeId>) {
@@ -364,12 +380,10 @@ impl<'a> Engine<'a> {
                     query: tokens.len(),
                     len: segment.len(),
                     first_position,
-                    spans: spans.clone(),
+                    spans,
                     causal: true,
                 });
-                if let Some(own) = spans.last() {
-                    slots.extend((own.slot..own.slot + own.len).map(|slot| slot as u32));
-                }
+                slots.extend(self.tree.slots(node));
                 positions.extend((first_position..depth).map(|position| position as u32));
                 tokens.extend_from_slice(segment);
                 last_rows.push(tokens.len() - 1);
@@ -383,6 +397,26 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Computes what sequences from the `running`th on had drawn before they gave their
+    /// slots up, one after the other: that is seldom.
+    fn recompute(&mut self, running: usize) {
+        for index in running..self.active.len() {
+            let active = &self.active[index];
+            let drawn = active.drawn.tokens.len();
+            if drawn == 0 {
+                continue;
+            }
+            let plan = AttentionPlan { runs: vec![active.run(0, drawn)] };
+            let positions: Vec<u32> = (0..drawn).map(|n| (active.depth + n) as u32).collect();
+            let slots: Vec<u32> = active.own.numbers(0..drawn).collect();
+            let target = (&mut self.cache, slots.as_slice());
+            let hidden =
+                self.decoder.forward_cached(&active.drawn.tokens, &positions, &plan, target);
+            self.counters.recomputed_tokens += drawn as u64;
+            self.active[index].last_hidden = Some(self.row_of(&hidden, drawn - 1));
+        }
+    }
+
     fn row_of(&self, hidden: &Buffer, row: usize) -> Buffer {
         let dim = self.decoder.shape.hidden;
         let mut out = self.decoder.backend.alloc(dim);
@@ -391,36 +425,45 @@ impl<'a> Engine<'a> {
     }
 
     /// Hidden states that predict the next token of every active sequence: the
-    /// first `running` by a decode step, the rest from their prompt.
+    /// first `running` by a decode step, the rest from their prompt or from what was
+    /// computed again.
     fn next_hidden(&mut self, running: usize) -> Buffer {
         let dim = self.decoder.shape.hidden;
         let backend = self.decoder.backend.as_ref();
         let mut all = backend.alloc(self.active.len() * dim);
-        if running > 0 {
-            let decoded = self.decode(running);
+        if running > 0
+            && let Some(decoded) = self.decode(running)
+        {
             backend.copy(&decoded, 0, &mut all, 0, running * dim);
         }
-        for (index, active) in self.active.iter().enumerate().skip(running) {
-            if let Some(row) = self.tree.last_hidden(active.leaf) {
+        for (index, active) in self.active.iter_mut().enumerate().skip(running) {
+            let again = active.last_hidden.take();
+            if let Some(row) = again.as_ref().or_else(|| self.tree.last_hidden(active.leaf)) {
                 backend.copy(row, 0, &mut all, index * dim, dim);
             }
         }
         all
     }
 
-    fn decode(&mut self, running: usize) -> Buffer {
+    /// The hidden states after the last token of the first `running` sequences.
+    fn decode(&mut self, running: usize) -> Option<Buffer> {
         let (mut tokens, mut positions, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let mut plan = AttentionPlan::default();
         for (index, active) in self.active[..running].iter().enumerate() {
-            let generated = active.tokens.len();
-            let position = active.depth + generated - 1;
-            tokens.push(active.tokens[generated - 1]);
-            positions.push(position as u32);
-            slots.push((active.own.slot + generated - 1) as u32);
+            let last = active.drawn.tokens.len() - 1;
+            tokens.push(active.drawn.tokens[last]);
+            positions.push((active.depth + last) as u32);
+            slots.extend(active.own.numbers(last..last + 1));
             plan.runs.push(active.run(index, 1));
         }
         self.counters.decoded_tokens += tokens.len() as u64;
-        self.decoder.forward_cached(&tokens, &positions, &plan, (&mut self.cache, &slots))
+        let (decoder, cache) = (self.decoder, &mut self.cache);
+        let mut hidden = None;
+        decoder.backend.recorded(&mut || {
+            let target = (&mut *cache, slots.as_slice());
+            hidden = Some(decoder.forward_cached(&tokens, &positions, &plan, target));
+        });
+        hidden
     }
 
     fn sample(&mut self, hidden: &Buffer) {
@@ -430,7 +473,7 @@ impl<'a> Engine<'a> {
             .active
             .iter()
             .map(|active| SamplingOptions {
-                position: active.tokens.len() as u64,
+                position: active.drawn.tokens.len() as u64,
                 ..active.request.sampling
             })
             .collect();
@@ -444,8 +487,8 @@ impl<'a> Engine<'a> {
         for (active, (id, logprob)) in
             self.active.iter_mut().zip(host_ids.into_iter().zip(host_logprobs))
         {
-            active.tokens.push(id as u32);
-            active.logprobs.push(logprob);
+            active.drawn.tokens.push(id as u32);
+            active.drawn.logprobs.push(logprob);
         }
     }
 
@@ -464,51 +507,11 @@ impl<'a> Engine<'a> {
         each.map(|((active, reason), readout)| self.finish(active, reason, readout)).collect()
     }
 
-    fn take_finished(&mut self, ended: impl Fn(&Active) -> bool) -> Vec<Active> {
-        let (finished, going) = std::mem::take(&mut self.active).into_iter().partition(ended);
-        self.active = going;
-        finished
-    }
-
     fn finish(&mut self, active: Active, stop: StopReason, readout: Vec<f64>) -> Generation {
         self.cache.give_back(active.own);
+        self.cache.give_back(active.branches);
         self.tree.release(active.leaf);
-        Generation {
-            id: active.id,
-            tokens: active.tokens,
-            logprobs: active.logprobs,
-            stop,
-            readout,
-        }
-    }
-}
-
-/// Slots a request needs beyond its prompt: its tokens and its read-out branches.
-fn own_slots(request: &GenerationRequest) -> usize {
-    request.max_new_tokens
-        + request.readout.iter().map(|branch| branch.len() - 1).sum::<usize>()
-        + 1
-}
-
-impl Active {
-    /// The run of the last `len` generated tokens, as query rows from `query`.
-    fn run(&self, query: usize, len: usize) -> QueryRun {
-        let generated = self.tokens.len();
-        let mut spans = self.path.clone();
-        spans.push(Span { slot: self.own.slot, len: generated });
-        QueryRun { query, len, first_position: self.depth + generated - len, spans, causal: true }
-    }
-
-    fn stop_reason(&mut self) -> Option<StopReason> {
-        let last = self.tokens.last()?;
-        if self.request.stop_ids.contains(last) {
-            return Some(StopReason::StopToken);
-        }
-        if let Some(rule) = &mut self.request.stop_rule
-            && rule(&self.tokens)
-        {
-            return Some(StopReason::StopRule);
-        }
-        (self.tokens.len() >= self.request.max_new_tokens).then_some(StopReason::MaxTokens)
+        let Drawn { tokens, logprobs } = active.drawn;
+        Generation { id: active.id, tokens, logprobs, stop, readout }
     }
 }

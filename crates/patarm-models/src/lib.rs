@@ -41,7 +41,7 @@ pub use error::{Error, ErrorKind};
 pub use forest::{Forest, SegmentId};
 pub use head::{HeadInit, HeadValues, LinearHead};
 pub use hpqa::{HpqaHead, HpqaShape};
-pub use optimizer::{AdamWConfig, Optimizer};
+pub use optimizer::{AdamWConfig, Optimizer, OptimizerStates};
 pub use parameters::{Gradients, ParameterId, ParameterSet};
 pub use patarm_files as files;
 pub use patarm_kernels as kernels;

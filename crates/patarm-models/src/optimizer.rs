@@ -1,6 +1,6 @@
 //! AdamW over a parameter set, with global-norm clipping.
 
-use patarm_kernels::{AdamW, Backend, Buffer};
+use patarm_kernels::{AdamW, Backend, Buffer, Moments};
 use serde::{Deserialize, Serialize};
 
 use crate::parameters::{Gradients, ParameterId, ParameterSet};
@@ -56,10 +56,44 @@ impl AdamWConfig {
     }
 }
 
+/// How the optimiser keeps its moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerStates {
+    /// Single precision: eight bytes a trainable parameter.
+    #[default]
+    F32,
+    /// [`Moments::EightBits`] where a parameter has at least 4,096 elements (smaller ones,
+    /// such as weights of norms, save nothing; `min_8bit_size` of bitsandbytes, which rounds
+    /// its moments too): a good two bytes.
+    EightBits,
+}
+
+/// Elements of the smallest parameter whose moments are rounded.
+const LEAST_ROUNDED: usize = 4_096;
+
+impl OptimizerStates {
+    /// The form of the moments of a parameter of so many elements.
+    #[must_use]
+    pub fn moments(self, elements: usize) -> Moments {
+        match self {
+            Self::EightBits if elements >= LEAST_ROUNDED => Moments::EightBits,
+            Self::F32 | Self::EightBits => Moments::Single,
+        }
+    }
+
+    /// Numbers of single precision that both moments of a parameter take.
+    #[must_use]
+    pub fn num_floats(self, elements: usize) -> usize {
+        2 * self.moments(elements).buffer_len(elements)
+    }
+}
+
 /// Moments of every trainable parameter.
 #[derive(Debug)]
 pub struct Optimizer {
     moments: Vec<Option<(Buffer, Buffer)>>,
+    states: OptimizerStates,
     step: u64,
 }
 
@@ -75,15 +109,22 @@ pub struct UpdateReport {
 impl Optimizer {
     /// Zero moments.
     #[must_use]
-    pub fn new(backend: &dyn Backend, parameters: &ParameterSet) -> Self {
+    pub fn new(backend: &dyn Backend, parameters: &ParameterSet, states: OptimizerStates) -> Self {
         let moments = parameters
             .iter()
             .map(|(_, entry)| {
-                let zeros = || backend.zeros(entry.value.len());
+                let elements = entry.value.len();
+                let zeros = || backend.zeros(states.moments(elements).buffer_len(elements));
                 entry.trainable.then(|| (zeros(), zeros()))
             })
             .collect();
-        Self { moments, step: 0 }
+        Self { moments, states, step: 0 }
+    }
+
+    /// How the moments are kept.
+    #[must_use]
+    pub fn states(&self) -> OptimizerStates {
+        self.states
     }
 
     /// Updates done.
@@ -118,7 +159,7 @@ impl Optimizer {
         (learning_rate, gradient_scale): (f64, f64),
     ) -> UpdateReport {
         self.step += 1;
-        let step_count = self.step;
+        let (step_count, states) = (self.step, self.states);
         let mut sum_of_squares = backend.zeros(1);
         for (id, _) in parameters.iter() {
             if let Some(gradient) = gradients.get(id) {
@@ -140,6 +181,7 @@ impl Optimizer {
                 step: step_count,
                 gradient_scale: gradient_scale as f32,
                 max_norm: config.max_norm as f32,
+                moments: states.moments(entry.value.len()),
             };
             backend.adamw(&mut entry.value, gradient, (first, second), &sum_of_squares, &step);
         }

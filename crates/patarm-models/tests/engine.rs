@@ -41,7 +41,7 @@ fn run(
 }
 
 fn roomy() -> EngineLimits {
-    EngineLimits { slots: 4096, max_active: 64, prefill_tokens: 64 }
+    EngineLimits { slots: 4096, max_active: 64, prefill_tokens: 64, page: 64 }
 }
 
 fn several() -> Vec<GenerationRequest> {
@@ -60,7 +60,7 @@ fn a_generation_does_not_depend_on_what_runs_beside_it() {
     for decoder in names.into_iter().flat_map(tiny_in_both) {
         let name = decoder.backend.name();
         let together = run(&decoder, several(), roomy());
-        let tight = EngineLimits { slots: 60, max_active: 2, prefill_tokens: 8 };
+        let tight = EngineLimits { slots: 60, max_active: 2, prefill_tokens: 8, page: 64 };
         let squeezed = run(&decoder, several(), tight);
         for (n, alone) in several().into_iter().enumerate() {
             let alone = run(&decoder, vec![alone], roomy());
@@ -69,6 +69,73 @@ fn a_generation_does_not_depend_on_what_runs_beside_it() {
             assert_eq!(squeezed[n].logprobs, together[n].logprobs, "{name}");
         }
     }
+}
+
+#[test]
+fn sequences_that_give_way_end_as_if_they_had_not() {
+    for decoder in tiny_in_both("tiny-qwen3") {
+        let asked = || {
+            several().into_iter().map(|mut request| {
+                request.readout = vec![vec![4], vec![11, 3, 2]];
+                let length = 5 + request.sampling.sequence as usize % 6;
+                request.stop_rule = Some(Box::new(move |tokens| tokens.len() == length));
+                request
+            })
+        };
+        let expected = run(&decoder, asked().collect(), roomy());
+        // Prompts take 48 slots of these, sequences up to 15 each.
+        let limits = EngineLimits { slots: 90, page: 2, ..roomy() };
+        let mut engine = Engine::new(&decoder, limits);
+        for request in asked() {
+            engine.submit(request).expect("fits");
+        }
+        let found = engine.run();
+        assert_eq!(found, expected, "{}", decoder.backend.name());
+        let counters = engine.counters();
+        assert!(counters.preemptions > 0 && counters.recomputed_tokens > 0, "{counters:?}");
+        let drawn: usize = found.iter().map(|one| one.tokens.len()).sum();
+        assert!(counters.recomputed_tokens < 10 * drawn as u64, "{counters:?}");
+    }
+}
+
+#[test]
+fn a_sequence_takes_no_more_slots_than_it_grows_to() {
+    let decoder = tiny("tiny-llama");
+    let asked = || {
+        (0..8).map(|n| {
+            let mut request = request(&[&[1, 2, 3]], n);
+            request.max_new_tokens = 100;
+            request.stop_rule = Some(Box::new(|tokens| tokens.len() == 6));
+            request
+        })
+    };
+    // All that they might need is ten times as much.
+    let mut engine = Engine::new(&decoder, EngineLimits { slots: 110, page: 4, ..roomy() });
+    for request in asked() {
+        engine.submit(request).expect("fits");
+    }
+    engine.step();
+    assert_eq!(engine.progress().count(), 8, "all of them run at once");
+    assert_eq!(engine.run(), run(&decoder, asked().collect(), roomy()));
+    assert_eq!(engine.counters().preemptions, 0);
+}
+
+#[test]
+fn a_sequence_cancelled_while_it_waits_for_slots_keeps_what_it_has() {
+    let decoder = tiny("tiny-llama");
+    let mut engine = Engine::new(&decoder, EngineLimits { slots: 26, page: 2, ..roomy() });
+    let ids: Vec<_> =
+        (0..3).map(|n| engine.submit(request(&[&[1, 2]], n)).expect("fits")).collect();
+    while engine.counters().preemptions == 0 {
+        engine.step();
+    }
+    let waiting = ids.into_iter().rfind(|id| engine.progress().all(|(running, _)| running != *id));
+    let waiting = waiting.expect("one waits");
+    engine.cancel(waiting);
+    let rest = engine.run();
+    let cancelled = rest.iter().find(|one| one.id == waiting).expect("returned");
+    assert_eq!(cancelled.stop, StopReason::Cancelled);
+    assert!(!cancelled.tokens.is_empty());
 }
 
 #[test]

@@ -12,7 +12,8 @@ use half::f16;
 use patarm_files::{GgufWriter, TensorType, open_model};
 use patarm_models::kernels::{Backend, Cpu, CpuOptions, Precision, random};
 use patarm_models::{
-    AdamWConfig, Decoder, Forest, ForwardOptions, LoraConfig, Optimizer, TargetRows,
+    AdamWConfig, Decoder, Forest, ForwardOptions, LoraConfig, Optimizer, OptimizerStates,
+    TargetRows,
 };
 use support::{cpu, loss_and_gradients, relative_error, rows, testdata};
 
@@ -225,7 +226,7 @@ fn training_steps_move_the_adapter_alone_and_lower_the_loss() {
     let weights = vec![1.0 / targets.len() as f32; targets.len()];
     let options = ForwardOptions::default();
     let before = all(&decoder);
-    let mut optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters);
+    let mut optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters, OptimizerStates::F32);
     let mut losses = Vec::new();
     for _ in 0..6 {
         let (loss, gradients) = loss_and_gradients(&decoder, &forest, &targets, &weights, &options);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use patarm_models::checkpoint;
 use patarm_models::energy::{Candidates, Dropout, EnergyNet, EnergyShape};
-use patarm_models::{AdamWConfig, Gradients, Optimizer};
+use patarm_models::{AdamWConfig, Gradients, Optimizer, OptimizerStates};
 use patarm_reward::energy::{
     EnergyConfig, Noise, Record, Refinement, RewardScale, Scaling, conflict_filter, nce_plus,
 };
@@ -244,7 +244,7 @@ impl<'a> EnergyTrainer<'a> {
         description: EnergyConfig,
     ) -> Self {
         let backend = Arc::clone(&net.backend);
-        let optimizer = Optimizer::new(backend.as_ref(), &net.parameters);
+        let optimizer = Optimizer::new(backend.as_ref(), &net.parameters, OptimizerStates::F32);
         let gradients = Gradients::zeros(backend.as_ref(), &net.parameters);
         let position = Position::start(Phase::Ebrm);
         Self { context, net, optimizer, gradients, run, position, description }

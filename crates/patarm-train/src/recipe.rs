@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use patarm_models::{ActivationPolicy, AdamWConfig, LoraConfig};
+use patarm_models::{ActivationPolicy, AdamWConfig, LoraConfig, OptimizerStates};
 use patarm_reward::par::ParConfig;
 use patarm_reward::policy_loss::PolicyLossConfig;
 use patarm_reward::policy_loss::kl::KlEstimator;
@@ -169,6 +169,8 @@ pub struct ParameterConfig {
     pub freeze_below: Option<usize>,
     /// Keep or recompute activations.
     pub recompute: bool,
+    /// How the optimiser keeps its moments.
+    pub optimizer_states: OptimizerStates,
 }
 
 impl ParameterConfig {

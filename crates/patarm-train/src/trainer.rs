@@ -99,7 +99,8 @@ impl<'a, T> Trainer<'a, T> {
         phase: Phase,
     ) -> Self {
         let backend = decoder.backend.clone();
-        let optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters);
+        let states = context.recipe.parameters.optimizer_states;
+        let optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters, states);
         let gradients = Gradients::zeros(backend.as_ref(), &decoder.parameters);
         let position = Position::start(phase);
         Self { context, decoder, optimizer, gradients, run, position, reward: None }
@@ -108,7 +109,8 @@ impl<'a, T> Trainer<'a, T> {
     /// Enters a stage with a fresh optimiser.
     pub fn enter(&mut self, phase: Phase) {
         let backend = self.decoder.backend.clone();
-        self.optimizer = Optimizer::new(backend.as_ref(), &self.decoder.parameters);
+        let states = self.context.recipe.parameters.optimizer_states;
+        self.optimizer = Optimizer::new(backend.as_ref(), &self.decoder.parameters, states);
         self.position = Position::start(phase);
     }
 

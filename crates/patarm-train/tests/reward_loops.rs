@@ -156,10 +156,11 @@ fn metrics(folder: &Path) -> Vec<serde_json::Map<String, serde_json::Value>> {
 }
 
 const LORA: &str = "parameters.lora={ rank = 2, alpha = 4.0 }";
+const EIGHT_BITS: &str = "parameters.optimizer_states=eight_bits";
 
 #[test]
 fn a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one() {
-    for change in ["parameters.freeze_below=1", LORA, "seed=3"] {
+    for change in ["parameters.freeze_below=1", LORA, EIGHT_BITS] {
         let world = World::new();
         let recipe = recipe(&[change]);
         let whole = tempfile::tempdir().expect("folder");
@@ -182,6 +183,36 @@ fn a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one() {
             assert_eq!(metrics(folder.path()), metrics(whole.path()), "{change}");
         }
     }
+}
+
+#[test]
+fn a_run_is_not_resumed_with_optimiser_states_of_another_form() {
+    let world = World::new();
+    let folder = tempfile::tempdir().expect("folder");
+    let observer = StopAfter { steps: 1, ..StopAfter::default() };
+    let first = recipe(&[]);
+    let (mut trainer, objective) = world.trainer(&first, &observer, (folder.path(), Resume::No));
+    assert!(train(&mut trainer, &objective).is_err(), "stopped");
+    let other = recipe(&[EIGHT_BITS]);
+    let (mut trainer, _) = world.trainer(&other, &Silent, (folder.path(), Resume::Yes));
+    let message = trainer.resume().expect_err("refused").to_string();
+    assert!(message.contains("parameters.optimizer_states"), "{message}");
+}
+
+#[test]
+fn a_planted_preference_is_found_with_optimiser_states_in_eight_bits() {
+    let world = World::new();
+    let recipe = recipe(&["bradley_terry.schedule.steps=40", "checkpoint.every=0", EIGHT_BITS]);
+    let folder = tempfile::tempdir().expect("folder");
+    let (mut trainer, objective) = world.trainer(&recipe, &Silent, (folder.path(), Resume::No));
+    let rounded = trainer.decoder.parameters.iter().any(|(id, entry)| {
+        let (first, _) = trainer.optimizer.moments(id).expect("trained");
+        first.len() < entry.value.len()
+    });
+    assert!(rounded, "some parameter is large enough");
+    train(&mut trainer, &objective).expect("trains");
+    let best = trainer.position.best_accuracy.expect("measured");
+    assert!(best >= 0.95, "held-out accuracy {best}");
 }
 
 #[test]

@@ -468,12 +468,25 @@ pub(crate) struct Bench {
     /// Repeats; the median is reported.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeats: usize,
+    /// How the optimiser keeps its moments (train, grpo).
+    #[arg(long, value_enum, default_value_t = BenchStates::F32)]
+    pub(crate) optimizer_states: BenchStates,
     /// How much work a step is.
     #[command(flatten)]
     pub(crate) sizes: BenchSizes,
     /// How a server is loaded.
     #[command(flatten)]
     pub(crate) load: load::LoadOptions,
+}
+
+/// How the optimiser keeps its moments, as a recipe's `parameters.optimizer_states`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchStates {
+    /// Single precision.
+    F32,
+    /// A byte each, with a scale for every 256.
+    #[value(name = "eight_bits")]
+    EightBits,
 }
 
 /// How much work a step is; what is not given is as the documentation says.
@@ -494,6 +507,10 @@ pub(crate) struct BenchSizes {
     /// Sequences or responses a prompt (rollout, score), judgements a response (grpo).
     #[arg(long, value_name = "N")]
     pub(crate) branches: Option<usize>,
+    /// Compute every sequence on its own, as rows: what sharing prompts saves is the
+    /// difference (rollout, grpo, and score with --prompt).
+    #[arg(long)]
+    pub(crate) unshared: bool,
 }
 
 /// A shape that is measured on random weights.

@@ -1,9 +1,12 @@
 //! AdamW (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2) in one pass.
 
+mod eight_bits;
+
 use super::Cpu;
 use super::simd::{Kernel, LANES, Simd};
 use super::threads::ELEMENTS;
 use crate::backend::AdamW;
+use crate::moments::Moments;
 
 /// The numbers of one step that every element shares.
 #[derive(Clone, Copy)]
@@ -48,19 +51,33 @@ fn clip(step: &AdamW, sum_of_squares: f32) -> f32 {
 
 pub(crate) fn update(
     cpu: &Cpu,
-    parameter: &mut [f32],
-    gradient: &[f32],
+    (parameter, gradient): (&mut [f32], &[f32]),
     (first, second): (&mut [f32], &mut [f32]),
     sum_of_squares: f32,
     step: &AdamW,
 ) {
-    let step = Step::new(step, sum_of_squares);
-    let chunks = parameter.chunks_mut(ELEMENTS).zip(gradient.chunks(ELEMENTS));
+    let numbers = Step::new(step, sum_of_squares);
+    match step.moments {
+        Moments::Single => single(cpu, (parameter, gradient), (first, second), numbers),
+        Moments::EightBits => {
+            let step = (numbers, step.step as u32);
+            eight_bits::update(cpu, (parameter, gradient), (first, second), step);
+        }
+    }
+}
+
+fn single(
+    cpu: &Cpu,
+    (parameter, gradient): (&mut [f32], &[f32]),
+    (first, second): (&mut [f32], &mut [f32]),
+    step: Step,
+) {
+    let values = parameter.chunks_mut(ELEMENTS).zip(gradient.chunks(ELEMENTS));
     let moments = first.chunks_mut(ELEMENTS).zip(second.chunks_mut(ELEMENTS));
-    let mut updates: Vec<_> = chunks
+    let mut updates: Vec<_> = values
         .zip(moments)
-        .map(|((parameter, gradient), (first, second))| {
-            Some(Update { parameter, gradient, first, second, step })
+        .map(|((parameter, gradient), moments)| {
+            Some(Update { step, operands: Operands { parameter, gradient, moments } })
         })
         .collect();
     cpu.threads.each_chunk(&mut updates, 1, |_, update| {
@@ -68,12 +85,17 @@ pub(crate) fn update(
     });
 }
 
-struct Update<'a> {
+/// Parts of equal length of a parameter and what belongs to it.
+struct Operands<'a> {
     parameter: &'a mut [f32],
     gradient: &'a [f32],
-    first: &'a mut [f32],
-    second: &'a mut [f32],
+    /// First and second.
+    moments: (&'a mut [f32], &'a mut [f32]),
+}
+
+struct Update<'a> {
     step: Step,
+    operands: Operands<'a>,
 }
 
 impl Kernel for Update<'_> {
@@ -81,26 +103,31 @@ impl Kernel for Update<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let step = self.step;
-        let splat = |value: f32| simd.splat(value);
-        let (keep, scale, eps) = (splat(step.keep), splat(step.gradient_scale), splat(step.eps));
-        let (beta1, rest1) = (splat(step.beta1), splat(1.0 - step.beta1));
-        let (beta2, rest2) = (splat(step.beta2), splat(1.0 - step.beta2));
-        let (step_size, root) = (splat(-step.step_size), splat(step.root_correction));
-        let moments = self.first.chunks_mut(LANES).zip(self.second.chunks_mut(LANES));
-        let values = self.parameter.chunks_mut(LANES).zip(self.gradient.chunks(LANES));
-        for ((parameter, gradient), (first, second)) in values.zip(moments) {
-            let gradient = simd.mul(simd.load_part(gradient, 0.0), scale);
-            let m = simd.mul(beta1, simd.load_part(first, 0.0));
-            let m = simd.mul_add(rest1, gradient, m);
-            let v = simd.mul(beta2, simd.load_part(second, 0.0));
-            let v = simd.mul_add(simd.mul(rest2, gradient), gradient, v);
-            let divisor = simd.mul_add(simd.sqrt(v), root, eps);
-            let kept = simd.mul(simd.load_part(parameter, 0.0), keep);
-            let value = simd.mul_add(step_size, simd.div(m, divisor), kept);
-            simd.store_part(m, first);
-            simd.store_part(v, second);
-            simd.store_part(value, parameter);
-        }
+        advance(simd, self.step, self.operands);
+    }
+}
+
+#[inline(always)]
+fn advance<S: Simd>(simd: S, step: Step, operands: Operands<'_>) {
+    let (keep, scale, eps) =
+        (simd.splat(step.keep), simd.splat(step.gradient_scale), simd.splat(step.eps));
+    let (beta1, rest1) = (simd.splat(step.beta1), simd.splat(1.0 - step.beta1));
+    let (beta2, rest2) = (simd.splat(step.beta2), simd.splat(1.0 - step.beta2));
+    let (step_size, root) = (simd.splat(-step.step_size), simd.splat(step.root_correction));
+    let Operands { parameter, gradient, moments: (first, second) } = operands;
+    let moments = first.chunks_mut(LANES).zip(second.chunks_mut(LANES));
+    let values = parameter.chunks_mut(LANES).zip(gradient.chunks(LANES));
+    for ((parameter, gradient), (first, second)) in values.zip(moments) {
+        let gradient = simd.mul(simd.load_part(gradient, 0.0), scale);
+        let m = simd.mul(beta1, simd.load_part(first, 0.0));
+        let m = simd.mul_add(rest1, gradient, m);
+        let v = simd.mul(beta2, simd.load_part(second, 0.0));
+        let v = simd.mul_add(simd.mul(rest2, gradient), gradient, v);
+        let divisor = simd.mul_add(simd.sqrt(v), root, eps);
+        let kept = simd.mul(simd.load_part(parameter, 0.0), keep);
+        let value = simd.mul_add(step_size, simd.div(m, divisor), kept);
+        simd.store_part(m, first);
+        simd.store_part(v, second);
+        simd.store_part(value, parameter);
     }
 }

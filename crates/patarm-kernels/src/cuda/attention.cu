@@ -71,22 +71,14 @@ __device__ void load_keys(Element* tile, const float* x, const RowsOf& rows, con
     }
 }
 
-// A warp's 16 rows to `out` [queries, heads, HEAD_DIM], each times its factor.
-__device__ void store_queries(float* out, const RowsOf& rows, u32 first,
-                              const float (&sums)[SLICES][4], float upper, float lower) {
+// One of a warp's 16 rows (the lane's upper or lower one) to `to` [HEAD_DIM], times a factor.
+__device__ void store_row(float* to, const float (&sums)[SLICES][4], int half, float factor) {
     Lane l = this_lane();
-    u32 row = first + threadIdx.x / WARP * 16 + l.row;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        if (row + half * 8 >= rows.count) continue;
-        float* to = out + rows.index(row + half * 8) * HEAD_DIM;
-        float factor = half ? lower : upper;
-#pragma unroll
-        for (int n = 0; n < SLICES; ++n) {
-            u32 d = n * 8 + l.column;
-            if (d < HEAD_DIM) to[d] = sums[n][half * 2] * factor;
-            if (d + 1 < HEAD_DIM) to[d + 1] = sums[n][half * 2 + 1] * factor;
-        }
+    for (int n = 0; n < SLICES; ++n) {
+        u32 d = n * 8 + l.column;
+        if (d < HEAD_DIM) to[d] = sums[n][half * 2] * factor;
+        if (d + 1 < HEAD_DIM) to[d + 1] = sums[n][half * 2 + 1] * factor;
     }
 }
 
@@ -141,29 +133,43 @@ __device__ __forceinline__ float softmax_row(float (&scores)[N][4], int half, u3
     return correction;
 }
 
-KERNEL __launch_bounds__(THREADS)
-    attention_forward(const float* q, const float* k, const float* v, const Run* runs,
-                      const RowTile* tiles, const u32* slots, Heads heads, float* out,
-                      float* log_sum_exp) {
-    SHARED_MEMORY(memory);
+// What a lane holds of its two rows: sums of weights and of weighted values.
+struct Attended {
+    float sums[SLICES][4];
+    Softmax state[2];
+    u32 row[2];
+
+    __device__ float factor(int half) const {
+        return state[half].sum == 0.0f ? 0.0f : 1.0f / state[half].sum;
+    }
+    __device__ float log_sum_exp(int half) const {
+        return state[half].max + logf(state[half].sum);
+    }
+};
+
+// Attention of the rows of a tile to the keys at positions from `first` on, none from
+// `end` on: multiples of FORWARD_COLUMNS both, unless no row sees a key from `end` on.
+__device__ void attend(const float* q, const float* k, const float* v, const RowsOf& rows,
+                       const u32* slots, u32 first_row, u32 first, u32 end, u8* memory,
+                       Attended& a) {
     const u32 columns = FORWARD_COLUMNS, weight_stride = FORWARD_COLUMNS + PAD;
     Element* queries = (Element*)memory;
     Element* keys = queries + TILE * STRIDE;
     Element* values = keys + columns * STRIDE;
     Element* weights = values + columns * STRIDE;
-    RowTile tile = tiles[blockIdx.x];
-    RowsOf rows(runs[tile.run], heads);
     u32 warp_row = threadIdx.x / WARP * 16;
     Element* warp_weights = weights + warp_row * weight_stride;
-    u32 upper = tile.row + warp_row + this_lane().row;
-    u32 seen[2] = {rows.seen(upper), rows.seen(upper + 8)};
-    u32 end = rows.most_seen(tile.row);
-
-    load_queries(queries, q, rows, tile.row, TILE);
-    float sums[SLICES][4];
-    clear(sums);
-    Softmax state[2] = {{-infinity(), 0.0f}, {-infinity(), 0.0f}};
-    for (u32 first = 0; first < end; first += columns) {
+    u32 seen[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        a.row[half] = first_row + warp_row + this_lane().row + half * 8;
+        a.state[half].max = -infinity();
+        a.state[half].sum = 0.0f;
+        seen[half] = rows.seen(a.row[half]);
+    }
+    clear(a.sums);
+    load_queries(queries, q, rows, first_row, TILE);
+    for (; first < end; first += columns) {
         __syncthreads();
         load_keys(keys, k, rows, slots, first, columns, end);
         load_keys(values, v, rows, slots, first, columns, end);
@@ -175,31 +181,103 @@ KERNEL __launch_bounds__(THREADS)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             correction[half] =
-                softmax_row(scores, half, first, seen[half], heads.scale, state[half]);
+                softmax_row(scores, half, first, seen[half], rows.heads.scale, a.state[half]);
         }
 #pragma unroll
         for (int n = 0; n < SLICES; ++n) {
-            sums[n][0] *= correction[0];
-            sums[n][1] *= correction[0];
-            sums[n][2] *= correction[1];
-            sums[n][3] *= correction[1];
+            a.sums[n][0] *= correction[0];
+            a.sums[n][1] *= correction[0];
+            a.sums[n][2] *= correction[1];
+            a.sums[n][3] *= correction[1];
         }
         store_tile(warp_weights, weight_stride, scores);
         __syncwarp();
-        add_rows_by_columns(sums, warp_weights, weight_stride, values, columns);
+        add_rows_by_columns(a.sums, warp_weights, weight_stride, values, columns);
         __syncwarp();
     }
-    float factor[2];
+}
+
+KERNEL __launch_bounds__(THREADS)
+    attention_forward(const float* q, const float* k, const float* v, const Run* runs,
+                      const RowTile* tiles, const u32* slots, Heads heads, float* out,
+                      float* log_sum_exp) {
+    SHARED_MEMORY(memory);
+    RowTile tile = tiles[blockIdx.x];
+    RowsOf rows(runs[tile.run], heads);
+    Attended a;
+    attend(q, k, v, rows, slots, tile.row, 0, rows.most_seen(tile.row), memory, a);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        float sum = state[half].sum;
-        factor[half] = sum == 0.0f ? 0.0f : 1.0f / sum;
-        u32 row = upper + half * 8;
-        if (row < rows.count && threadIdx.x % 4 == 0) {
-            log_sum_exp[rows.index(row)] = state[half].max + logf(sum);
-        }
+        if (a.row[half] >= rows.count) continue;
+        u64 row = rows.index(a.row[half]);
+        store_row(out + row * HEAD_DIM, a.sums, half, a.factor(half));
+        if (threadIdx.x % 4 == 0) log_sum_exp[row] = a.log_sum_exp(half);
     }
-    store_queries(out, rows, tile.row, sums, factor[0], factor[1]);
+}
+
+// A stretch of the keys of a tile, so that few rows behind many keys still fill the device
+// (split-KV: Dao et al., "Flash-Decoding for long-context inference", 2023).
+struct Part {
+    u32 run, row, first, end;
+};
+
+// As `attention_forward`, each part by itself: `partial` [parts, kv_heads, TILE, HEAD_DIM]
+// and `partial_log_sum_exp` [parts, kv_heads, TILE]; rows that do not exist are not written.
+KERNEL __launch_bounds__(THREADS)
+    attention_forward_parts(const float* q, const float* k, const float* v, const Run* runs,
+                            const Part* parts, const u32* slots, Heads heads, float* partial,
+                            float* partial_log_sum_exp) {
+    SHARED_MEMORY(memory);
+    Part part = parts[blockIdx.x];
+    RowsOf rows(runs[part.run], heads);
+    Attended a;
+    attend(q, k, v, rows, slots, part.row, part.first, part.end, memory, a);
+    u64 first = ((u64)blockIdx.x * heads.kv_heads + rows.kv_head) * TILE;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        if (a.row[half] >= rows.count) continue;
+        u64 row = first + a.row[half] - part.row;
+        store_row(partial + row * HEAD_DIM, a.sums, half, a.factor(half));
+        if (threadIdx.x % 4 == 0) partial_log_sum_exp[row] = a.log_sum_exp(half);
+    }
+}
+
+// A tile and its parts.
+struct JoinedTile {
+    u32 run, row, part, parts;
+};
+
+// Joins the parts of every row, a warp a row: with l_p the parts' log-sum-exps,
+// out = sum_p exp(l_p - l) out_p and l = log sum_p exp(l_p).
+KERNEL attention_join_parts(const float* partial, const float* partial_log_sum_exp,
+                            const Run* runs, const JoinedTile* tiles, Heads heads, float* out,
+                            float* log_sum_exp) {
+    JoinedTile tile = tiles[blockIdx.x];
+    RowsOf rows(runs[tile.run], heads);
+    u32 lane = threadIdx.x % WARP;
+    u64 part_stride = (u64)heads.kv_heads * TILE;
+    u64 first = (u64)tile.part * part_stride + (u64)rows.kv_head * TILE;
+    for (u32 r = threadIdx.x / WARP; r < TILE; r += THREADS / WARP) {
+        if (tile.row + r >= rows.count) return;
+        const float* logs = partial_log_sum_exp + first + r;
+        float largest = -infinity();
+        for (u32 p = 0; p < tile.parts; ++p) largest = fmaxf(largest, logs[p * part_stride]);
+        // A row that saw nothing in any part keeps zeros.
+        float reference = largest == -infinity() ? 0.0f : largest;
+        float sum = 0.0f;
+        for (u32 p = 0; p < tile.parts; ++p) sum += expf(logs[p * part_stride] - reference);
+        float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
+        u64 row = rows.index(tile.row + r);
+        for (u32 d = lane; d < HEAD_DIM; d += WARP) {
+            float joined = 0.0f;
+            for (u32 p = 0; p < tile.parts; ++p) {
+                float weight = expf(logs[p * part_stride] - reference) * factor;
+                joined = fmaf(weight, partial[(first + r + p * part_stride) * HEAD_DIM + d], joined);
+            }
+            out[row * HEAD_DIM + d] = joined;
+        }
+        if (lane == 0) log_sum_exp[row] = reference + logf(sum);
+    }
 }
 
 // D = rowsum(d_out out) of every query and head, a warp each.
@@ -287,7 +365,11 @@ KERNEL __launch_bounds__(THREADS)
         add_rows_by_columns(sums, warp_slopes, slope_stride, keys, columns);
         __syncwarp();
     }
-    store_queries(d_q, rows, tile.row, sums, 1.0f, 1.0f);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        u32 row = upper + half * 8;
+        if (row < rows.count) store_row(d_q + rows.index(row) * HEAD_DIM, sums, half, 1.0f);
+    }
 }
 
 // Consecutive slots, and which stretches of which runs read them.

@@ -18,13 +18,17 @@ use crate::buffer::Buffer;
 /// Rows, or slots, of a block; threads of a block. As `tiles.cu` has them.
 const TILE: usize = 64;
 const THREADS: u32 = 128;
+/// Parts of keys are cut until so many blocks fall to a multiprocessor, but none is shorter
+/// than this: each part's results go through memory. Both are guesses, untried on a device.
+const BLOCKS_A_MULTIPROCESSOR: usize = 2;
+const LEAST_PART_KEYS: usize = 256;
 /// Plans whose tables are kept: every layer of a model uses the same one.
 const KEPT_PLANS: usize = 4;
 
 /// Tables of the plans used last.
 #[derive(Debug, Default)]
 pub(crate) struct PlanTables {
-    kept: Mutex<Vec<(AttentionPlan, usize, Arc<Tables>)>>,
+    kept: Mutex<Vec<(AttentionPlan, Heads, Arc<Tables>)>>,
 }
 
 /// A plan as the kernels read it.
@@ -34,7 +38,24 @@ struct Tables {
     slots: Arc<Block>,
     row_tiles: Arc<Block>,
     num_row_tiles: usize,
+    parts: Option<PartTables>,
     keys: OnceLock<KeyTables>,
+}
+
+/// Tiles whose keys are shared out to several blocks.
+#[derive(Debug)]
+struct PartTables {
+    parts: Arc<Block>,
+    tiles: Arc<Block>,
+    num_parts: usize,
+    num_tiles: usize,
+}
+
+/// Query heads that share a key head, and key heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heads {
+    sharing: usize,
+    kv_heads: usize,
 }
 
 /// Who reads which slots.
@@ -46,26 +67,26 @@ struct KeyTables {
 }
 
 impl PlanTables {
-    /// The tables of a plan whose key heads are shared by `sharing` query heads.
-    fn get(&self, core: &Core, plan: &AttentionPlan, sharing: usize) -> Arc<Tables> {
+    /// The tables of a plan.
+    fn get(&self, core: &Core, plan: &AttentionPlan, heads: Heads) -> Arc<Tables> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().find(|(known, heads, _)| *heads == sharing && known == plan);
+        let known = kept.iter().find(|(known, of, _)| *of == heads && known == plan);
         if let Some((.., tables)) = known {
             return Arc::clone(tables);
         }
-        let tables = Arc::new(Tables::new(core, plan, sharing));
+        let tables = Arc::new(Tables::new(core, plan, heads));
         if kept.len() == KEPT_PLANS {
             kept.remove(0);
         }
-        kept.push((plan.clone(), sharing, Arc::clone(&tables)));
+        kept.push((plan.clone(), heads, Arc::clone(&tables)));
         tables
     }
 }
 
 impl Tables {
-    fn new(core: &Core, plan: &AttentionPlan, sharing: usize) -> Self {
-        let (mut runs, mut slots, mut row_tiles) = (Vec::new(), Vec::new(), Vec::new());
-        for (n, run) in plan.runs.iter().enumerate() {
+    fn new(core: &Core, plan: &AttentionPlan, heads: Heads) -> Self {
+        let (mut runs, mut slots) = (Vec::new(), Vec::new());
+        for run in &plan.runs {
             let causal = usize::from(run.causal);
             let numbers =
                 [run.query, run.len, run.first_position, run.num_keys(), slots.len(), causal];
@@ -73,15 +94,18 @@ impl Tables {
             for span in &run.spans {
                 slots.extend((span.slot..span.slot + span.len).map(number));
             }
-            for row in (0..run.len * sharing).step_by(TILE) {
-                row_tiles.extend([number(n), number(row)]);
-            }
         }
+        let row_tiles = row_tiles(plan, heads.sharing);
+        let blocks = row_tiles.len() * heads.kv_heads;
+        let parts = part_keys(blocks, most_keys(&row_tiles), core.device.multiprocessors())
+            .map(|keys| PartTables::new(core, &row_tiles, keys));
+        let starts = row_tiles.iter().flat_map(|tile| [tile.run, tile.row].map(number));
         Self {
-            num_row_tiles: row_tiles.len() / 2,
+            num_row_tiles: row_tiles.len(),
+            row_tiles: core.upload_u32(starts.collect()),
             runs: core.upload_u32(runs),
             slots: core.upload_u32(slots),
-            row_tiles: core.upload_u32(row_tiles),
+            parts,
             keys: OnceLock::new(),
         }
     }
@@ -101,6 +125,71 @@ impl Tables {
                 readers: core.upload_u32(all),
             }
         })
+    }
+}
+
+/// Rows of a run from `row` on, and the keys that the last of them sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RowTile {
+    run: usize,
+    row: usize,
+    keys: usize,
+}
+
+fn row_tiles(plan: &AttentionPlan, sharing: usize) -> Vec<RowTile> {
+    let runs = plan.runs.iter().enumerate();
+    runs.flat_map(|(n, run)| {
+        let rows = run.len * sharing;
+        (0..rows).step_by(TILE).map(move |row| {
+            let last = (row + TILE).min(rows) - 1;
+            RowTile { run: n, row, keys: run.keys_seen(last / sharing) }
+        })
+    })
+    .collect()
+}
+
+fn most_keys(tiles: &[RowTile]) -> usize {
+    tiles.iter().map(|tile| tile.keys).max().unwrap_or(0)
+}
+
+/// Keys of a part, where so few blocks would leave multiprocessors idle.
+fn part_keys(blocks: usize, most_keys: usize, multiprocessors: usize) -> Option<usize> {
+    let wanted = BLOCKS_A_MULTIPROCESSOR * multiprocessors;
+    if blocks == 0 || blocks >= wanted {
+        return None;
+    }
+    let keys = most_keys.div_ceil(wanted.div_ceil(blocks)).next_multiple_of(TILE);
+    let keys = keys.max(LEAST_PART_KEYS);
+    (keys < most_keys).then_some(keys)
+}
+
+/// The parts of all tiles, `[run, row, first key, end]`, and the tiles, `[run, row, first
+/// part, parts]`.
+fn parts(tiles: &[RowTile], keys: usize) -> (Vec<[usize; 4]>, Vec<[usize; 4]>) {
+    let (mut parts, mut joined) = (Vec::new(), Vec::new());
+    for tile in tiles {
+        let count = tile.keys.div_ceil(keys).max(1);
+        joined.push([tile.run, tile.row, parts.len(), count]);
+        parts.extend((0..count).map(|part| {
+            let end = tile.keys.min((part + 1) * keys);
+            [tile.run, tile.row, part * keys, end]
+        }));
+    }
+    (parts, joined)
+}
+
+impl PartTables {
+    fn new(core: &Core, tiles: &[RowTile], keys: usize) -> Self {
+        let (parts, joined) = parts(tiles, keys);
+        let upload = |rows: &[[usize; 4]]| {
+            core.upload_u32(rows.iter().flatten().copied().map(number).collect())
+        };
+        Self {
+            num_parts: parts.len(),
+            num_tiles: joined.len(),
+            parts: upload(&parts),
+            tiles: upload(&joined),
+        }
     }
 }
 
@@ -183,7 +272,8 @@ pub(crate) struct Results<'a> {
 
 impl Attention<'_> {
     fn tables(&self) -> Arc<Tables> {
-        self.tables.get(self.core, self.plan, self.shape.heads / self.shape.kv_heads)
+        let AttentionShape { heads, kv_heads, .. } = self.shape;
+        self.tables.get(self.core, self.plan, Heads { sharing: heads / kv_heads, kv_heads })
     }
 
     fn program(&self) -> Program {
@@ -220,21 +310,55 @@ impl Attention<'_> {
     }
 
     pub(crate) fn forward(&self, out: &mut Buffer, log_sum_exp: &mut Buffer) {
-        let (tables, heads) = (self.tables(), self.heads());
-        let [q, k, v] = self.inputs.map(input);
+        let tables = self.tables();
+        match &tables.parts {
+            Some(parts) => self.forward_parts(&tables, parts, [out, log_sum_exp]),
+            None => {
+                let tiles = (&*tables.row_tiles, tables.num_row_tiles);
+                let results = [output(out), output(log_sum_exp)];
+                self.launch_forward("attention_forward", &tables, tiles, results);
+            }
+        }
+    }
+
+    /// Every part by itself, then the parts of every row together.
+    fn forward_parts(&self, tables: &Tables, parts: &PartTables, results: [&mut Buffer; 2]) {
+        let AttentionShape { kv_heads, head_dim, .. } = self.shape;
+        let rows = parts.num_parts * kv_heads * TILE;
+        let partial = [rows * head_dim, rows].map(|len| self.core.take_f32(len));
+        let written = [scratch(&partial[0]), scratch(&partial[1])];
+        let tiles = (&*parts.parts, parts.num_parts);
+        self.launch_forward("attention_forward_parts", tables, tiles, written);
+        let heads = self.heads();
+        let [out, log_sum_exp] = results.map(output);
         let arguments = [
-            q,
-            k,
-            v,
+            written[0],
+            written[1],
             scratch(&tables.runs),
-            scratch(&tables.row_tiles),
-            scratch(&tables.slots),
+            scratch(&parts.tiles),
             Argument::Bytes(&heads),
-            output(out),
-            output(log_sum_exp),
+            out,
+            log_sum_exp,
         ];
-        let grid = self.grid(tables.num_row_tiles, self.layout().forward());
-        self.core.launch_of(self.program(), "attention_forward", grid, &arguments);
+        let grid = self.grid(parts.num_tiles, 0);
+        self.core.launch_of(self.program(), "attention_join_parts", grid, &arguments);
+    }
+
+    /// A forward kernel over so many tiles.
+    fn launch_forward(
+        &self,
+        kernel: &'static str,
+        tables: &Tables,
+        (tiles, num_tiles): (&Block, usize),
+        [out, log_sum_exp]: [Argument<'_>; 2],
+    ) {
+        let heads = self.heads();
+        let [q, k, v] = self.inputs.map(input);
+        let (runs, slots) = (scratch(&tables.runs), scratch(&tables.slots));
+        let heads = Argument::Bytes(&heads);
+        let arguments = [q, k, v, runs, scratch(tiles), slots, heads, out, log_sum_exp];
+        let grid = self.grid(num_tiles, self.layout().forward());
+        self.core.launch_of(self.program(), kernel, grid, &arguments);
     }
 
     /// Sets `d_q`; adds to `d_k` and `d_v`.
@@ -287,6 +411,39 @@ mod tests {
         let keys: usize = spans.iter().map(|span| span.len).sum();
         let first_position = if causal { keys - len } else { 0 };
         QueryRun { query, len, first_position, spans, causal }
+    }
+
+    #[test]
+    fn parts_cover_the_keys_of_their_tile_in_blocks() {
+        let plan = AttentionPlan {
+            runs: vec![
+                run(0, 1, &[(0, 1_000)], true),
+                run(1, 30, &[(0, 700)], true),
+                run(31, 1, &[], false),
+            ],
+        };
+        let tiles = row_tiles(&plan, 4);
+        let tile = |run, row, keys| RowTile { run, row, keys };
+        let expected = [tile(0, 0, 1_000), tile(1, 0, 686), tile(1, 64, 700), tile(2, 0, 0)];
+        assert_eq!(tiles, expected);
+        let (parts, joined) = parts(&tiles, 256);
+        for (tile, [run, row, first, count]) in tiles.iter().zip(joined) {
+            assert_eq!((tile.run, tile.row), (run, row));
+            let own = &parts[first..first + count];
+            assert!(own.iter().all(|part| part[..2] == [run, row]));
+            assert_eq!((own[0][2], own[count - 1][3]), (0, tile.keys));
+            let meet = |pair: &[[usize; 4]]| pair[0][3] == pair[1][2] && pair[1][2] % TILE == 0;
+            assert!(own.windows(2).all(meet), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_cut_where_blocks_are_few_and_contexts_long() {
+        assert_eq!(part_keys(264, 8_192, 132), None, "every multiprocessor has work");
+        assert_eq!(part_keys(3, 256, 132), None, "too short to cut");
+        assert_eq!(part_keys(3, 8_192, 132), Some(256));
+        assert_eq!(part_keys(100, 8_192, 132), Some(2_752));
+        assert_eq!(part_keys(0, 0, 132), None);
     }
 
     #[test]

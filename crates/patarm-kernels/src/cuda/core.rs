@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::device::{Address, Argument, Device, DeviceFault, FaultKind, Launch};
 use super::memory::{Allocator, Block};
 use super::program::Program;
+use super::recording::Turns;
 use crate::buffer::Buffer;
 
 /// Threads of a block where nothing else decides.
@@ -62,11 +63,12 @@ pub(crate) fn number(count: usize) -> u32 {
     }
 }
 
-/// Device, memory and the uploads that are kept.
+/// Device, memory, the uploads that are kept, and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) device: Arc<dyn Device>,
-    memory: Arc<Allocator>,
+    pub(super) memory: Arc<Allocator>,
+    pub(super) turns: Turns,
     uploads: Mutex<VecDeque<(Vec<u32>, Arc<Block>)>>,
 }
 
@@ -78,11 +80,12 @@ fn must<T>(result: Result<T, DeviceFault>) -> T {
 impl Core {
     pub(crate) fn new(device: Arc<dyn Device>) -> Self {
         let memory = Arc::new(Allocator::new(Arc::clone(&device)));
-        Self { device, memory, uploads: Mutex::default() }
+        Self { device, memory, turns: Turns::default(), uploads: Mutex::default() }
     }
 
     /// Scratch memory of `bytes` bytes.
     pub(crate) fn take(&self, bytes: usize) -> Block {
+        let _turn = self.turns.wait();
         must(self.memory.take(bytes))
     }
 
@@ -120,6 +123,7 @@ impl Core {
             shared_bytes: grid.shared_bytes,
             arguments,
         };
+        let _turn = self.turns.wait();
         // SAFETY: the backend checks the length of every buffer against the shape
         // before it comes here, the operations of this module pass what their kernel
         // declares, and memory that is dropped is only lent again to later work on the
@@ -127,16 +131,20 @@ impl Core {
         must(unsafe { self.device.launch(&launch) });
     }
 
-    /// Copies bytes to the device.
-    pub(crate) fn upload_to(&self, bytes: &[u8], block: &Block) {
+    /// Copies bytes to the device, to memory that no recorded work uses.
+    fn upload_to(&self, bytes: &[u8], block: &Block) {
         assert!(bytes.len() <= block.bytes(), "an upload fits its memory");
+        let _turn = self.turns.wait();
         // SAFETY: checked; the block is this device's.
         must(unsafe { self.device.upload(bytes, block.address()) });
     }
 
     /// Copies bytes to new memory.
     pub(crate) fn upload_bytes(&self, bytes: &[u8]) -> Block {
-        let block = self.take(bytes.len());
+        let block = {
+            let _turn = self.turns.wait();
+            must(self.memory.take_unused(bytes.len()))
+        };
         self.upload_to(bytes, &block);
         block
     }
@@ -163,6 +171,8 @@ impl Core {
     pub(crate) fn download(&self, block: &Block, data: &mut [f32]) {
         let bytes = size_of_val(data);
         assert!(bytes <= block.bytes(), "a download fits its memory");
+        assert!(!self.turns.is_recording_here(), "recorded work brings nothing to the host");
+        let _turn = self.turns.wait();
         // SAFETY: every pattern of bits is an `f32`, and the lengths agree.
         let bytes = unsafe { std::slice::from_raw_parts_mut(data.as_mut_ptr().cast(), bytes) };
         // SAFETY: checked.
@@ -175,14 +185,19 @@ impl Core {
         let fits = |(block, start): (&Block, usize)| bytes(start + len) <= block.bytes();
         assert!(fits(from) && fits(to), "a copy fits its memory");
         let address = |(block, start): (&Block, usize)| block.address() + bytes(start) as u64;
+        let _turn = self.turns.wait();
         // SAFETY: checked; two buffers never share memory.
         must(unsafe { self.device.copy(address(from), address(to), bytes(len)) });
     }
 
     /// A product, by the vendor's library or the plain kernel.
     pub(crate) fn product(&self, product: &super::device::Product) {
-        // SAFETY: as for `launch_of`.
-        if !must(unsafe { self.device.product(product) }) {
+        let multiplied = {
+            let _turn = self.turns.wait();
+            // SAFETY: as for `launch_of`.
+            must(unsafe { self.device.product(product) })
+        };
+        if !multiplied {
             super::linear::plain_product(self, product);
         }
     }

@@ -66,6 +66,16 @@ pub(crate) enum Argument<'a> {
 }
 
 impl Argument<'_> {
+    /// The value's bytes.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Pointer(value) | Self::U64(value) => value.to_ne_bytes().to_vec(),
+            Self::U32(value) => value.to_ne_bytes().to_vec(),
+            Self::F32(value) => value.to_ne_bytes().to_vec(),
+            Self::Bytes(bytes) => bytes.to_vec(),
+        }
+    }
+
     /// Where the value lies in host memory.
     #[must_use]
     pub(crate) fn as_ptr(&self) -> *const std::ffi::c_void {
@@ -153,6 +163,9 @@ pub(crate) trait Device: Debug + Send + Sync {
     /// Most bytes of shared memory a block may ask for.
     fn max_shared_bytes(&self) -> usize;
 
+    /// Streaming multiprocessors: that many blocks run at a time, or a few times as many.
+    fn multiprocessors(&self) -> usize;
+
     /// Device memory of `bytes` bytes with unspecified contents, aligned to 256.
     ///
     /// # Errors
@@ -209,6 +222,20 @@ pub(crate) trait Device: Debug + Send + Sync {
     /// # Safety
     /// See the trait; the arguments are what the kernel declares.
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceFault>;
+
+    /// Finishes everything queued, then keeps the work that follows instead of doing it, until
+    /// [`Device::finish_recording`]. Uploads alone are done at once, and nothing is
+    /// downloaded.
+    ///
+    /// # Errors
+    /// Where the device cannot record; work is then done as before.
+    fn begin_recording(&self) -> Result<(), DeviceFault>;
+
+    /// Queues what was kept as one piece of work, or forgets it (`false`).
+    ///
+    /// # Errors
+    /// What the device reports; nothing of it was done.
+    fn finish_recording(&self, run: bool) -> Result<(), DeviceFault>;
 
     /// A product by the vendor's library; `Ok(false)` where it has none for this shape.
     ///

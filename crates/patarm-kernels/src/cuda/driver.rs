@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
@@ -26,12 +27,49 @@ pub(crate) struct Gpu {
     name: String,
     architecture: String,
     max_shared_bytes: usize,
+    multiprocessors: usize,
     compiler: Compiler,
     functions: Mutex<HashMap<(Program, &'static str), Pointer<sys::CUfunc_st>>>,
     modules: Mutex<HashMap<Program, Pointer<sys::CUmod_st>>>,
     blas: Blas,
+    recording: AtomicBool,
+    graph: Mutex<Option<Graph>>,
+    /// Takes uploads while work is recorded.
+    upload_stream: Stream,
     stream: Stream,
     context: Context,
+}
+
+/// A recording that can be started; destroyed when dropped.
+#[derive(Debug)]
+struct Graph(Pointer<sys::CUgraphExec_st>);
+
+impl Graph {
+    /// # Safety
+    /// The recording is live.
+    unsafe fn of(recorded: sys::CUgraph) -> Result<Self, DeviceFault> {
+        // SAFETY: the caller's promise.
+        let made =
+            unsafe { result::graph::instantiate(recorded, sys::CUgraphInstantiate_flags(0)) };
+        Ok(Self(Pointer(made.map_err(|e| fault("graph", e))?)))
+    }
+
+    /// Takes over the launches of a recording of the same form; `false` where it has another.
+    ///
+    /// # Safety
+    /// The recording is live, and this graph is not running.
+    unsafe fn update(&self, recorded: sys::CUgraph) -> bool {
+        let mut told = std::mem::MaybeUninit::uninit();
+        // SAFETY: the caller's promise; the driver fills in what it tells.
+        unsafe { sys::cuGraphExecUpdate_v2(self.0.0, recorded, told.as_mut_ptr()) }.result().is_ok()
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: made by `of`, destroyed once.
+        let _ = unsafe { result::graph::exec_destroy(self.0.0) };
+    }
 }
 
 /// A handle of the driver.
@@ -134,18 +172,24 @@ impl Gpu {
         require(Library::CublasLt, folders)?;
         let shared = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let max_shared_bytes = usize::try_from(attribute(device, shared)?).unwrap_or(0);
+        let processors = Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = usize::try_from(attribute(device, processors)?).unwrap_or(1);
         let name = result::device::get_name(device).map_err(|e| fault("name of the device", e))?;
         let context = Context::retain(device)?;
-        let stream = Stream::create()?;
+        let [stream, upload_stream] = [Stream::create()?, Stream::create()?];
         let blas = Blas::new(stream.handle())?;
         let gpu = Self {
             name,
             architecture: compiler.architecture(capability),
             max_shared_bytes,
+            multiprocessors,
             compiler,
             functions: Mutex::default(),
             modules: Mutex::default(),
             blas,
+            recording: AtomicBool::new(false),
+            graph: Mutex::default(),
+            upload_stream,
             stream,
             context,
         };
@@ -206,6 +250,23 @@ impl Gpu {
         let module = module.map_err(|e| fault(&self.loading(), e))?;
         modules.insert(program, Pointer(module));
         Ok(module)
+    }
+
+    /// Queues a recording. The graph of the last one is used again where the two differ in
+    /// numbers only, which is much cheaper than a new one.
+    fn run_recorded(&self, recorded: sys::CUgraph) -> Result<(), DeviceFault> {
+        let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the recording is live; the stream was idle when it began.
+        let kept = graph.take().filter(|graph| unsafe { graph.update(recorded) });
+        let next = match kept {
+            Some(kept) => kept,
+            // SAFETY: the recording is live.
+            None => unsafe { Graph::of(recorded) }?,
+        };
+        let handle = graph.insert(next).0.0;
+        // SAFETY: both are live.
+        unsafe { result::graph::launch(handle, self.stream.handle()) }
+            .map_err(|e| fault("graph", e))
     }
 
     /// What fails where the driver is older than the compiler.
@@ -273,6 +334,10 @@ impl Device for Gpu {
         self.max_shared_bytes
     }
 
+    fn multiprocessors(&self) -> usize {
+        self.multiprocessors
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Address, DeviceFault> {
         self.enter()?;
         // SAFETY: the memory is only used through its address, as the trait says.
@@ -300,10 +365,13 @@ impl Device for Gpu {
             return Ok(());
         }
         self.enter()?;
+        let recording = self.recording.load(Ordering::Relaxed);
+        let stream = if recording { &self.upload_stream } else { &self.stream };
         // SAFETY: the caller's promise. From pageable memory the driver copies to a
         // buffer of its own before it returns.
-        unsafe { result::memcpy_htod_async(to, from, self.stream.handle()) }
-            .map_err(|e| fault("copying to the device", e))
+        unsafe { result::memcpy_htod_async(to, from, stream.handle()) }
+            .map_err(|e| fault("copying to the device", e))?;
+        if recording { stream.synchronise() } else { Ok(()) }
     }
 
     unsafe fn download(&self, from: Address, to: &mut [u8]) -> Result<(), DeviceFault> {
@@ -347,6 +415,30 @@ impl Device for Gpu {
         .map_err(|e| fault(launch.kernel, e))
     }
 
+    fn begin_recording(&self) -> Result<(), DeviceFault> {
+        self.enter()?;
+        self.stream.synchronise()?;
+        // Memory may be allocated meanwhile, which other modes forbid.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the stream is live.
+        unsafe { result::stream::begin_capture(self.stream.handle(), mode) }
+            .map_err(|e| fault("recording", e))?;
+        self.recording.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn finish_recording(&self, run: bool) -> Result<(), DeviceFault> {
+        self.recording.store(false, Ordering::Relaxed);
+        self.enter()?;
+        // SAFETY: the stream is live and was recording.
+        let recorded = unsafe { result::stream::end_capture(self.stream.handle()) }
+            .map_err(|e| fault("recording", e))?;
+        let outcome = if run { self.run_recorded(recorded) } else { Ok(()) };
+        // SAFETY: it is live, and what runs does not need it any more.
+        let _ = unsafe { result::graph::destroy(recorded) };
+        outcome
+    }
+
     unsafe fn product(&self, product: &Product) -> Result<bool, DeviceFault> {
         self.enter()?;
         // SAFETY: the caller's promise.
@@ -361,6 +453,7 @@ impl Drop for Gpu {
         }
         // Errors of a device that is let go of are of no use.
         let _ = self.stream.synchronise();
+        self.graph.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let modules = self.modules.get_mut().unwrap_or_else(PoisonError::into_inner);
         for module in modules.values() {
             // SAFETY: no kernel of it runs or will.

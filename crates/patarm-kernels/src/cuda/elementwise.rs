@@ -1,14 +1,19 @@
 //! Operations on flat arrays, and AdamW.
 
-use super::core::{Core, Grid, bytes_of_f32, input, number, output, scratch};
+use super::core::{
+    Core, Grid, THREADS, bytes_of_f32, bytes_of_u64, input, number, offset, output, scratch,
+};
 use super::device::Argument;
 use crate::backend::AdamW;
 use crate::buffer::Buffer;
+use crate::moments::{BLOCK, Moments};
 
 /// Elements of a block that sums squares, and most blocks: they fix the order of the
 /// sum.
 const SUM_ELEMENTS: usize = 4096;
 const MAX_SUMS: usize = 1024;
+/// A block of threads takes a block of moments.
+const _: () = assert!(THREADS as usize == BLOCK);
 
 fn length(len: usize) -> Argument<'static> {
     Argument::U64(len as u64)
@@ -67,14 +72,28 @@ pub(crate) fn adamw(
         (1.0 - learning_rate * f64::from(step.weight_decay)) as f32,
     ]);
     let len = parameter.len();
-    let arguments = [
-        output(parameter),
-        input(gradient),
-        output(first),
-        output(second),
-        input(sum_of_squares),
-        Argument::Bytes(&numbers),
-        length(len),
-    ];
-    core.launch("adamw", Grid::over(len), &arguments);
+    let parameter = output(parameter);
+    let (gradient, squares) = (input(gradient), input(sum_of_squares));
+    let (numbers, elements) = (Argument::Bytes(&numbers), length(len));
+    match step.moments {
+        Moments::Single => {
+            let moments = [output(first), output(second)];
+            let [first, second] = moments;
+            let arguments = [parameter, gradient, first, second, squares, numbers, elements];
+            core.launch("adamw", Grid::over(len), &arguments);
+        }
+        Moments::EightBits => {
+            let moments = eight_bits(first, second, len);
+            let (moments, step) = (Argument::Bytes(&moments), Argument::U32(step.step as u32));
+            let arguments = [parameter, gradient, moments, squares, numbers, step, elements];
+            core.launch("adamw_eight_bits", Grid::over(len), &arguments);
+        }
+    }
+}
+
+/// The layout of `EightBits` in `elementwise.cu`.
+fn eight_bits(first: &mut Buffer, second: &mut Buffer, len: usize) -> Vec<u8> {
+    let codes = [first, second].map(|buffer| buffer.device_mut().address());
+    let scales = codes.map(|at| offset(at, len.div_ceil(BLOCK) * BLOCK, size_of::<u8>()));
+    bytes_of_u64(&[codes, scales].concat())
 }

@@ -14,12 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::device::{Address, Device, DeviceFault, FaultKind, Launch, Product};
+use super::device::{Address, Argument, Device, DeviceFault, FaultKind, Launch, Product};
 use super::program::Program;
 
 const ALIGNMENT: usize = 256;
 /// Shared memory of a block, as `emulator.h` has it.
 const SHARED_BYTES: usize = 227 << 10;
+/// Those of an H100: work is cut as it would be there.
+const MULTIPROCESSORS: usize = 132;
 const HEADER: &str = include_str!("emulator.h");
 
 /// `run_NAME(grid, threads, arguments, backwards)`.
@@ -32,6 +34,7 @@ pub struct Emulator {
     folder: PathBuf,
     limit_bytes: usize,
     backwards: bool,
+    records: bool,
     state: Mutex<State>,
 }
 
@@ -40,7 +43,34 @@ struct State {
     programs: HashMap<Program, Arc<libloading::Library>>,
     allocations: HashMap<Address, usize>,
     bytes: usize,
+    /// What is kept while it records.
+    recording: Option<Vec<Kept>>,
 }
+
+/// Work that is done later.
+#[derive(Debug)]
+enum Kept {
+    SetBytes {
+        to: Address,
+        value: u8,
+        bytes: usize,
+    },
+    Copy {
+        from: Address,
+        to: Address,
+        bytes: usize,
+    },
+    Launch {
+        program: Program,
+        kernel: &'static str,
+        grid: [u32; 2],
+        threads: u32,
+        arguments: Arguments,
+    },
+}
+
+/// Values of a launch, each in memory of its own.
+type Arguments = Vec<Vec<u8>>;
 
 impl Emulator {
     /// A device with `limit_bytes` of memory whose threads take turns in one order,
@@ -52,7 +82,67 @@ impl Emulator {
             folder: folder.to_owned(),
             limit_bytes,
             backwards,
+            records: true,
             state: Mutex::default(),
+        }
+    }
+
+    /// The same device, but it fails at the end of every recording.
+    #[must_use]
+    pub fn without_recordings(mut self) -> Self {
+        self.records = false;
+        self
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps work for later while it records; otherwise gives it back to be done.
+    fn keep(&self, work: Kept) -> Option<Kept> {
+        match &mut self.state().recording {
+            Some(recording) => {
+                recording.push(work);
+                None
+            }
+            None => Some(work),
+        }
+    }
+
+    /// Does work.
+    ///
+    /// # Safety
+    /// The promise of whoever asked for it.
+    unsafe fn run(&self, work: Kept) -> Result<(), DeviceFault> {
+        match work {
+            Kept::SetBytes { to, value, bytes } => {
+                self.check(to, bytes);
+                // SAFETY: checked.
+                unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
+                Ok(())
+            }
+            Kept::Copy { from, to, bytes } => {
+                self.check(from, bytes);
+                self.check(to, bytes);
+                // SAFETY: checked; overlap is the caller's promise.
+                unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
+                Ok(())
+            }
+            Kept::Launch { program, kernel, grid, threads, arguments } => {
+                let library = self.program(program)?;
+                let name = format!("run_{kernel}");
+                // SAFETY: `EMULATE` defines every kernel with this signature.
+                let run = unsafe { library.get::<Run>(name.as_bytes()) }
+                    .map_err(|error| DeviceFault::new(FaultKind::Device, error.to_string()))?;
+                let mut pointers: Vec<*mut c_void> =
+                    arguments.iter().map(|bytes| bytes.as_ptr().cast_mut().cast()).collect();
+                // One launch at a time: the emulator's state is static.
+                static RUNNING: Mutex<()> = Mutex::new(());
+                let _alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+                // SAFETY: the caller's promise.
+                unsafe { run(grid.as_ptr(), threads, pointers.as_mut_ptr(), self.backwards) };
+                Ok(())
+            }
         }
     }
 
@@ -130,6 +220,10 @@ impl Device for Emulator {
         SHARED_BYTES
     }
 
+    fn multiprocessors(&self) -> usize {
+        MULTIPROCESSORS
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Address, DeviceFault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.bytes + bytes > self.limit_bytes {
@@ -152,10 +246,9 @@ impl Device for Emulator {
     }
 
     unsafe fn set_bytes(&self, to: Address, value: u8, bytes: usize) -> Result<(), DeviceFault> {
-        self.check(to, bytes);
-        // SAFETY: checked.
-        unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
-        Ok(())
+        let work = self.keep(Kept::SetBytes { to, value, bytes });
+        // SAFETY: the caller's promise.
+        work.map_or(Ok(()), |work| unsafe { self.run(work) })
     }
 
     unsafe fn upload(&self, from: &[u8], to: Address) -> Result<(), DeviceFault> {
@@ -166,6 +259,7 @@ impl Device for Emulator {
     }
 
     unsafe fn download(&self, from: Address, to: &mut [u8]) -> Result<(), DeviceFault> {
+        assert!(self.state().recording.is_none(), "nothing is downloaded while it records");
         self.check(from, to.len());
         // SAFETY: checked.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
@@ -173,30 +267,36 @@ impl Device for Emulator {
     }
 
     unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), DeviceFault> {
-        self.check(from, bytes);
-        self.check(to, bytes);
-        // SAFETY: checked; overlap is the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
-        Ok(())
+        let work = self.keep(Kept::Copy { from, to, bytes });
+        // SAFETY: the caller's promise.
+        work.map_or(Ok(()), |work| unsafe { self.run(work) })
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceFault> {
-        assert!(launch.shared_bytes as usize <= SHARED_BYTES, "{}: shared memory", launch.kernel);
-        assert!(launch.grid.iter().all(|&blocks| blocks > 0), "{}: blocks", launch.kernel);
-        assert!(launch.grid[1] < 1 << 16 && launch.threads <= 1024, "{}: limits", launch.kernel);
-        let library = self.program(launch.program)?;
-        let name = format!("run_{}", launch.kernel);
-        // SAFETY: `EMULATE` defines every kernel with this signature.
-        let run = unsafe { library.get::<Run>(name.as_bytes()) }
-            .map_err(|error| DeviceFault::new(FaultKind::Device, error.to_string()))?;
-        let mut pointers: Vec<*mut c_void> =
-            launch.arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
-        // One launch at a time: the emulator's state is static.
-        static RUNNING: Mutex<()> = Mutex::new(());
-        let _alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let &Launch { program, kernel, grid, threads, shared_bytes, arguments } = launch;
+        assert!(shared_bytes as usize <= SHARED_BYTES, "{kernel}: shared memory");
+        assert!(grid.iter().all(|&blocks| blocks > 0), "{kernel}: blocks");
+        assert!(grid[1] < 1 << 16 && threads <= 1024, "{kernel}: limits");
+        let arguments = arguments.iter().map(|argument| argument.to_bytes()).collect();
+        let work = self.keep(Kept::Launch { program, kernel, grid, threads, arguments });
         // SAFETY: the caller's promise.
-        unsafe { run(launch.grid.as_ptr(), launch.threads, pointers.as_mut_ptr(), self.backwards) };
+        work.map_or(Ok(()), |work| unsafe { self.run(work) })
+    }
+
+    fn begin_recording(&self) -> Result<(), DeviceFault> {
+        let before = self.state().recording.replace(Vec::new());
+        assert!(before.is_none(), "one recording at a time");
         Ok(())
+    }
+
+    fn finish_recording(&self, run: bool) -> Result<(), DeviceFault> {
+        let recorded = self.state().recording.take().expect("it was begun");
+        if !self.records {
+            return Err(DeviceFault::new(FaultKind::Device, "emulator: no recordings"));
+        }
+        let recorded = if run { recorded } else { Vec::new() };
+        // SAFETY: the callers' promises when it was recorded; memory is not freed meanwhile.
+        recorded.into_iter().try_for_each(|work| unsafe { self.run(work) })
     }
 
     unsafe fn product(&self, _: &Product) -> Result<bool, DeviceFault> {

@@ -22,6 +22,9 @@ struct State {
     free: HashMap<usize, Vec<Address>>,
     free_bytes: usize,
     lent_bytes: usize,
+    /// While work is recorded: what was given back, by size. The recorded work will still
+    /// use it, so that it may be lent to more of that work, but not written at once.
+    set_aside: Option<HashMap<usize, Vec<Address>>>,
 }
 
 /// Device memory, given back when dropped.
@@ -47,7 +50,25 @@ impl Drop for Block {
         let mut state = self.allocator.state();
         state.lent_bytes -= self.bytes;
         state.free_bytes += self.bytes;
-        state.free.entry(self.bytes).or_default().push(self.address);
+        let State { free, set_aside, .. } = &mut *state;
+        let list = set_aside.as_mut().unwrap_or(free);
+        list.entry(self.bytes).or_default().push(self.address);
+    }
+}
+
+/// Bytes of the block that is lent for so many.
+fn class_of(bytes: usize) -> usize {
+    let class = size_class(bytes.div_ceil(size_of::<f32>())) * size_of::<f32>();
+    class.next_multiple_of(UNIT)
+}
+
+impl State {
+    fn take_set_aside(&mut self, class: usize) -> Option<Address> {
+        let found = self.set_aside.as_mut()?.get_mut(&class)?.pop();
+        if found.is_some() {
+            self.free_bytes -= class;
+        }
+        found
     }
 }
 
@@ -59,15 +80,41 @@ impl Allocator {
     /// A block of at least `bytes` bytes with unspecified contents: NaN in debug
     /// builds, so that a read before the first write is seen.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Block, DeviceFault> {
-        let class = size_class(bytes.div_ceil(size_of::<f32>())) * size_of::<f32>();
-        let class = class.next_multiple_of(UNIT);
-        let address = self.find(class)?;
-        self.state().lent_bytes += class;
-        let block = Block { address, bytes: class, allocator: Arc::clone(self) };
+        let class = class_of(bytes);
+        let set_aside = self.state().take_set_aside(class);
+        let block = match set_aside {
+            Some(address) => self.lend(address, class),
+            None => self.take_unused(bytes)?,
+        };
         if cfg!(debug_assertions) {
             poison(self.device.as_ref(), &block)?;
         }
         Ok(block)
+    }
+
+    /// A block that recorded work does not use, which may be written at once.
+    pub(crate) fn take_unused(self: &Arc<Self>, bytes: usize) -> Result<Block, DeviceFault> {
+        let class = class_of(bytes);
+        let address = self.find(class)?;
+        Ok(self.lend(address, class))
+    }
+
+    fn lend(self: &Arc<Self>, address: Address, class: usize) -> Block {
+        self.state().lent_bytes += class;
+        Block { address, bytes: class, allocator: Arc::clone(self) }
+    }
+
+    /// From now on, until the end of the recording, memory given back is set aside.
+    pub(crate) fn begin_recording(&self) {
+        self.state().set_aside = Some(HashMap::new());
+    }
+
+    /// The recorded work is queued, or forgotten: what it used is as free as anything.
+    pub(crate) fn end_recording(&self) {
+        let mut state = self.state();
+        for (class, addresses) in state.set_aside.take().into_iter().flatten() {
+            state.free.entry(class).or_default().extend(addresses);
+        }
     }
 
     fn find(&self, class: usize) -> Result<Address, DeviceFault> {
@@ -96,10 +143,14 @@ impl Allocator {
         })
     }
 
-    /// Gives everything that is free back to the device; returns its bytes.
+    /// Gives everything that is free back to the device; returns its bytes. Nothing while
+    /// work is recorded: a device would have to wait for work that has not begun.
     fn release(&self) -> usize {
         let (free, bytes) = {
             let mut state = self.state();
+            if state.set_aside.is_some() {
+                return 0;
+            }
             (std::mem::take(&mut state.free), std::mem::take(&mut state.free_bytes))
         };
         for address in free.into_values().flatten() {

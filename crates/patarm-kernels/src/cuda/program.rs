@@ -64,6 +64,7 @@ impl Program {
                 "sum_of_squares",
                 "add_partial_squares",
                 "adamw",
+                "adamw_eight_bits",
                 "gather_rows",
                 "scatter_rows",
                 "scatter_add_rows",
@@ -85,6 +86,8 @@ impl Program {
             ],
             Self::Attention { .. } => &[
                 "attention_forward",
+                "attention_forward_parts",
+                "attention_join_parts",
                 "attention_delta",
                 "attention_backward_queries",
                 "attention_backward_keys",

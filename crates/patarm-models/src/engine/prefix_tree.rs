@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use patarm_kernels::{Buffer, Span};
 
-use crate::kv_cache::KvCache;
+use crate::kv_cache::{KvCache, Slots};
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub(super) struct NodeId(usize);
 struct Node {
     parent: Option<NodeId>,
     tokens: Vec<u32>,
-    span: Span,
+    slots: Slots,
     depth: usize,
     /// Requests whose path ends here plus children that exist.
     users: usize,
@@ -64,9 +64,9 @@ impl PrefixTree {
             self.drop_use(parent);
             return Some((id, true));
         }
-        let span = loop {
-            if let Some(span) = cache.take(tokens.len()) {
-                break span;
+        let slots = loop {
+            if let Some(slots) = cache.take(tokens.len()) {
+                break slots;
             }
             cache.give_back(self.evict()?);
         };
@@ -74,7 +74,7 @@ impl PrefixTree {
         let node = Node {
             parent,
             tokens: tokens.to_vec(),
-            span,
+            slots,
             depth,
             users: 1,
             last_hidden: None,
@@ -113,7 +113,7 @@ impl PrefixTree {
     }
 
     /// Forgets the unused segment that was used longest ago and returns its slots.
-    pub(super) fn evict(&mut self) -> Option<Span> {
+    pub(super) fn evict(&mut self) -> Option<Slots> {
         let unused = self.nodes.iter().enumerate().filter_map(|(index, node)| {
             let node = node.as_ref()?;
             (node.users == 0 && node.last_hidden.is_some()).then_some((node.last_use, index))
@@ -123,7 +123,7 @@ impl PrefixTree {
         self.vacant.push(index);
         self.index.remove(&(node.parent, node.tokens));
         self.drop_use(node.parent);
-        Some(node.span)
+        Some(node.slots)
     }
 
     /// Spans of the path down to and including a node, and its depth in tokens.
@@ -131,8 +131,9 @@ impl PrefixTree {
         let mut spans = Vec::new();
         let mut next = Some(leaf);
         while let Some(id) = next {
-            spans.push(self.node(id).span);
-            next = self.node(id).parent;
+            let node = self.node(id);
+            spans.extend(node.slots.spans(0..node.tokens.len()).into_iter().rev());
+            next = node.parent;
         }
         spans.reverse();
         (spans, self.node(leaf).depth)
@@ -160,6 +161,12 @@ impl PrefixTree {
     /// Tokens of a node.
     pub(super) fn tokens(&self, id: NodeId) -> &[u32] {
         &self.node(id).tokens
+    }
+
+    /// Slots of a node's tokens.
+    pub(super) fn slots(&self, id: NodeId) -> impl Iterator<Item = u32> {
+        let node = self.node(id);
+        node.slots.numbers(0..node.tokens.len())
     }
 
     /// Hidden state after a node's last token.

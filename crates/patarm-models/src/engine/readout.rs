@@ -4,9 +4,10 @@
 //! the cache in one forward; each branch attends to its sequence's path and to
 //! itself.
 
-use patarm_kernels::{AttentionPlan, QueryRun, Span};
+use patarm_kernels::{AttentionPlan, QueryRun};
 
-use super::{Active, Engine, StopReason};
+use super::sequence::Active;
+use super::{Engine, StopReason};
 use crate::targets::{Target, TargetRows};
 
 /// For each ended sequence, the log-probability of each of its branches.
@@ -49,13 +50,13 @@ impl Batch {
     }
 
     fn push(&mut self, active: &Active) {
-        let generated = active.tokens.len();
+        let last = active.drawn.tokens.len() - 1;
         let last_row = self.tokens.len();
         self.plan.runs.push(active.run(last_row, 1));
-        self.tokens.push(active.tokens[generated - 1]);
-        self.positions.push((active.depth + generated - 1) as u32);
-        self.slots.push((active.own.slot + generated - 1) as u32);
-        let mut next_slot = active.own.slot + generated;
+        self.tokens.push(active.drawn.tokens[last]);
+        self.positions.push((active.depth + last) as u32);
+        self.slots.extend(active.own.numbers(last..last + 1));
+        let mut taken = 0;
         let mut branches = Vec::new();
         for branch in &active.request.readout {
             let start = self.targets.len();
@@ -64,21 +65,22 @@ impl Batch {
                 let row = if offset == 0 { last_row } else { first_row + offset - 1 };
                 self.targets.push(Target { row, ids: vec![id] });
             }
-            self.push_branch(active, &branch[..branch.len() - 1], next_slot);
-            next_slot += branch.len() - 1;
+            self.push_branch(active, &branch[..branch.len() - 1], taken);
+            taken += branch.len() - 1;
             branches.push(start..self.targets.len());
         }
         self.branches.push(branches);
     }
 
-    fn push_branch(&mut self, active: &Active, tokens: &[u32], slot: usize) {
+    /// `taken`: slots that earlier branches have.
+    fn push_branch(&mut self, active: &Active, tokens: &[u32], taken: usize) {
         if tokens.is_empty() {
             return;
         }
-        let depth = active.depth + active.tokens.len();
-        let mut spans = active.path.clone();
-        spans.push(Span { slot: active.own.slot, len: active.tokens.len() });
-        spans.push(Span { slot, len: tokens.len() });
+        let slots = taken..taken + tokens.len();
+        let depth = active.depth + active.drawn.tokens.len();
+        let mut spans = active.spans();
+        spans.extend(active.branches.spans(slots.clone()));
         let query = self.tokens.len();
         self.plan.runs.push(QueryRun {
             query,
@@ -89,6 +91,6 @@ impl Batch {
         });
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((depth..depth + tokens.len()).map(|position| position as u32));
-        self.slots.extend((slot..slot + tokens.len()).map(|slot| slot as u32));
+        self.slots.extend(active.branches.numbers(slots));
     }
 }

@@ -34,6 +34,26 @@ fn decoding() -> AttentionPlan {
     AttentionPlan { runs: runs.collect() }
 }
 
+/// Few queries behind many keys, which are cut into parts: one of a run, several that see
+/// different numbers of keys, one that sees none.
+fn long_caches() -> AttentionPlan {
+    let run = |query, len, spans: &[(usize, usize)]| {
+        let spans: Vec<Span> = spans.iter().map(|&(slot, len)| Span { slot, len }).collect();
+        let keys: usize = spans.iter().map(|span| span.len).sum();
+        QueryRun { query, len, first_position: keys.saturating_sub(len), spans, causal: keys > 0 }
+    };
+    let prefix = (10, 600);
+    AttentionPlan {
+        runs: vec![
+            run(0, 1, &[prefix, (700, 1)]),
+            run(1, 1, &[prefix, (710, 169)]),
+            run(2, 1, &[]),
+            run(3, 80, &[prefix, (1_000, 200)]),
+            run(83, 1, &[(3, 2)]),
+        ],
+    }
+}
+
 /// Queries that see everything, one that sees nothing, slots read twice by one run.
 fn free() -> AttentionPlan {
     let span = |slot, len| Span { slot, len };
@@ -115,6 +135,12 @@ fn many_heads_to_a_key_head() {
 #[test]
 fn caches() {
     check(&decoding(), (700, 4, 2, 32));
+}
+
+#[test]
+fn keys_in_parts() {
+    check(&long_caches(), (1_300, 4, 2, 32));
+    check(&long_caches(), (1_300, 3, 1, 64));
 }
 
 #[test]

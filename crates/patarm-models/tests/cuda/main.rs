@@ -47,6 +47,14 @@ fn devices(precision: Precision) -> Vec<Cuda> {
     found
 }
 
+/// The emulator again, where every recording of a decoding step fails.
+fn unrecorded() -> Option<Cuda> {
+    let compiler = std::env::var_os("PATARM_TEST_CXX")?;
+    let (compiler, folder) = (Path::new(&compiler), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let emulator = Emulator::new(compiler, folder, EMULATED_BYTES, false);
+    Some(Cuda::emulated(emulator.without_recordings(), Precision::F32))
+}
+
 fn cpu(precision: Precision) -> Cpu {
     let options = CpuOptions { threads: 1, precision, ..CpuOptions::default() };
     Cpu::with_options(&options).expect("detected instructions are present")

@@ -1,7 +1,7 @@
 //! Every operation but attention.
 
 use patarm_models::kernels::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, Precision, RopeShape, RopeTurn,
+    AdamW, Backend, ChosenTokens, LinearShape, Moments, NormShape, Precision, RopeShape, RopeTurn,
     SamplingOptions, StatisticsGradient, StatisticsShape, Update, random,
 };
 
@@ -51,6 +51,7 @@ fn adamw() {
         step: 3,
         gradient_scale: 0.5,
         max_norm: 1.0,
+        moments: Moments::Single,
     };
     for step in [step, AdamW { max_norm: 0.0, ..step }, AdamW { max_norm: 1e9, step: 1, ..step }] {
         parity(Precision::F32, TIGHT, |b| {
@@ -66,6 +67,35 @@ fn adamw() {
                 ("first", download(b, &first)),
                 ("second", download(b, &second)),
             ]
+        });
+    }
+}
+
+#[test]
+fn adamw_with_moments_in_eight_bits() {
+    let moments = Moments::EightBits;
+    for len in [1_000, 256, 70_000] {
+        parity(Precision::F32, 1e-3, |b| {
+            let mut parameter = b.upload(&values(len, 5));
+            let buffers = [(); 2].map(|()| b.zeros(moments.buffer_len(len)));
+            let [mut first, mut second] = buffers;
+            let squares = b.upload(&[900.0]);
+            for number in 1..=4 {
+                let gradient = b.upload(&values(len, 60 + number));
+                let step = AdamW {
+                    learning_rate: 1e-2,
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    eps: 1e-8,
+                    weight_decay: 0.1,
+                    step: number,
+                    gradient_scale: 0.5,
+                    max_norm: 1.0,
+                    moments,
+                };
+                b.adamw(&mut parameter, &gradient, (&mut first, &mut second), &squares, &step);
+            }
+            vec![("parameter", download(b, &parameter))]
         });
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use patarm_models::kernels::{Backend, Precision, SamplingOptions};
 use patarm_models::{
     AdamWConfig, Decoder, DecoderShape, Engine, EngineLimits, Forest, ForwardOptions,
-    GenerationRequest, Gradients, Optimizer, TargetRows, agrees_with_cpu,
+    GenerationRequest, Gradients, Optimizer, OptimizerStates, TargetRows, agrees_with_cpu,
 };
 
-use crate::{below, close, cpu, devices, download};
+use crate::{below, close, cpu, devices, download, unrecorded};
 
 /// A small decoder with everything a real one may have.
 fn shape(qkv_bias: bool, qk_norm: bool, tied: bool) -> DecoderShape {
@@ -50,7 +50,7 @@ fn forest() -> (Forest, TargetRows) {
 /// Two steps: log-probabilities before each and parameters at the end.
 fn train(backend: &Arc<dyn Backend>, shape: DecoderShape) -> Vec<Vec<f32>> {
     let mut decoder = Decoder::random(Arc::clone(backend), shape, 3);
-    let mut optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters);
+    let mut optimizer = Optimizer::new(backend.as_ref(), &decoder.parameters, OptimizerStates::F32);
     let (forest, targets) = forest();
     let mut results = Vec::new();
     for _ in 0..2 {
@@ -113,7 +113,7 @@ fn the_check_before_a_device_is_chosen() {
 /// Prompts that share a prefix.
 fn generate(backend: Arc<dyn Backend>) -> Vec<(Vec<u32>, Vec<f32>)> {
     let decoder = Decoder::random(backend, shape(false, true, true), 3);
-    let limits = EngineLimits { slots: 1024, max_active: 8, prefill_tokens: 32 };
+    let limits = EngineLimits { slots: 1024, max_active: 8, prefill_tokens: 32, page: 4 };
     let mut engine = Engine::new(&decoder, limits);
     for sequence in 0..5 {
         let sampling = SamplingOptions {
@@ -147,7 +147,7 @@ fn generation() {
         return;
     }
     let expected = generate(Arc::new(cpu(Precision::F32)));
-    for cuda in devices {
+    for cuda in devices.into_iter().chain(unrecorded()) {
         for (found, expected) in generate(Arc::new(cuda)).iter().zip(&expected) {
             assert_eq!(found.0, expected.0);
             close("logprobs", &found.1, &expected.1, 1e-4);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patarm_models::energy::{Candidates, Dropout, EnergyNet, EnergyShape};
 use patarm_models::kernels::{Cpu, random};
-use patarm_models::{AdamWConfig, Gradients, Optimizer};
+use patarm_models::{AdamWConfig, Gradients, Optimizer, OptimizerStates};
 use patarm_text::{Conversation, Item};
 
 use super::*;
@@ -165,7 +165,7 @@ fn fit_toy(records: &[Record], noise: &Noise, steps: u64) -> EnergyNet {
     let shape = EnergyShape { embedding: 2, branch: vec![16, 16], joint: vec![48, 32] };
     let mut net = EnergyNet::fresh(Arc::new(Cpu::new(1)), shape, 1);
     let backend = Arc::clone(&net.backend);
-    let mut optimizer = Optimizer::new(backend.as_ref(), &net.parameters);
+    let mut optimizer = Optimizer::new(backend.as_ref(), &net.parameters, OptimizerStates::F32);
     let mut gradients = Gradients::zeros(backend.as_ref(), &net.parameters);
     let config = AdamWConfig { learning_rate: 4e-3, final_share: 0.01, ..AdamWConfig::default() };
     let batch = 128;

@@ -20,11 +20,11 @@ mod work;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use patarm_models::Decoder;
 use patarm_models::kernels::{Backend, Precision};
+use patarm_models::{Decoder, OptimizerStates};
 use serde::Serialize;
 
-use crate::cli::{self, Bench, BenchKind, Global};
+use crate::cli::{self, Bench, BenchKind, BenchStates, Global};
 use crate::device;
 use crate::exit::{Code, failure};
 use crate::resolve::{self, Located};
@@ -88,7 +88,13 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     let mut decoder = open(options, global)?;
     let backend = decoder.backend.clone();
     let weight_bytes = weight_bytes(&decoder);
-    let Some(mut work) = piece(options.what, &mut decoder, sizes) else { return Ok(()) };
+    let states = match options.optimizer_states {
+        BenchStates::F32 => OptimizerStates::F32,
+        BenchStates::EightBits => OptimizerStates::EightBits,
+    };
+    let Some(mut work) = piece(options.what, &mut decoder, (sizes, states)) else {
+        return Ok(());
+    };
     work.warm_up()?;
     let product = ceilings::product(backend.as_ref());
     let samples: Vec<Sample> =
@@ -128,13 +134,13 @@ fn refuse_quantised(global: &Global) -> anyhow::Result<()> {
 fn piece<'a>(
     what: BenchKind,
     decoder: &'a mut Decoder,
-    sizes: Sizes,
+    (sizes, states): (Sizes, OptimizerStates),
 ) -> Option<Box<dyn Work + 'a>> {
     Some(match what {
-        BenchKind::Train => Box::new(train::Train::new(decoder, sizes)),
+        BenchKind::Train => Box::new(train::Train::new(decoder, sizes, states)),
         BenchKind::Rollout => Box::new(rollout::Rollout::new(decoder, sizes)),
         BenchKind::Score => Box::new(score::Score::new(decoder, sizes)),
-        BenchKind::Grpo => Box::new(grpo::Grpo::new(decoder, sizes)),
+        BenchKind::Grpo => Box::new(grpo::Grpo::new(decoder, sizes, states)),
         BenchKind::Serve => return None,
     })
 }

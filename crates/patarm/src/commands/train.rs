@@ -162,8 +162,11 @@ fn foresee(prepared: &Prepared) -> anyhow::Result<Foreseen> {
     let kept_per_token =
         shape.layers * (4 * shape.hidden + 2 * shape.key_width() + 2 * shape.intermediate);
     let micro_batch = recipe.grpo.as_ref().map_or(2048, |grpo| grpo.micro_batch_tokens);
-    let floats =
-        decoder.parameters.num_elements() + 3 * trainable + kept_per_token * micro_batch * 3 / 2;
+    let states = recipe.parameters.optimizer_states;
+    let trained = decoder.parameters.iter().filter(|(_, entry)| entry.trainable);
+    let moments: usize = trained.map(|(_, entry)| states.num_floats(entry.value.len())).sum();
+    let activations = kept_per_token * micro_batch * 3 / 2;
+    let floats = decoder.parameters.num_elements() + trainable + moments + activations;
     Ok(Foreseen {
         version: 1,
         training_pairs: train.len(),

@@ -1,6 +1,7 @@
 //! Operations without products: rows, norms, rotations, gates, the optimiser.
 
 use super::*;
+use crate::moments::Moments;
 
 #[test]
 fn rows_are_gathered_and_scattered() {
@@ -245,6 +246,7 @@ fn adamw_follows_the_algorithm_with_and_without_clipping() {
                     step,
                     gradient_scale: 0.5,
                     max_norm,
+                    moments: Moments::Single,
                 };
                 let buffer = cpu.upload(&gradient);
                 let mut squares = cpu.zeros(1);
@@ -259,4 +261,107 @@ fn adamw_follows_the_algorithm_with_and_without_clipping() {
             assert_close(second.host(), &expected[2], 1e-6);
         }
     }
+}
+
+/// A problem of many scales: minimise `Σ scale · (x - target)²` from noisy gradients.
+struct Noisy {
+    target: Vec<f32>,
+    scale: Vec<f32>,
+}
+
+impl Noisy {
+    fn new(len: usize) -> Self {
+        let scale = values(len, 32).iter().map(|x| (3.0 * x).exp()).collect();
+        Self { target: values(len, 31), scale }
+    }
+
+    fn gradient(&self, x: &[f32], step: u64) -> Vec<f32> {
+        let noise = values(x.len(), 100 + step);
+        (0..x.len()).map(|n| self.scale[n] * (x[n] - self.target[n] + 0.3 * noise[n])).collect()
+    }
+
+    /// Mean squared distance after so many steps.
+    fn distance_after(&self, cpu: &Cpu, moments: Moments, steps: u64) -> (f64, Vec<f32>) {
+        let len = self.target.len();
+        let mut parameter = cpu.zeros(len);
+        let (mut first, mut second) =
+            (cpu.zeros(moments.buffer_len(len)), cpu.zeros(moments.buffer_len(len)));
+        let squares = cpu.zeros(1);
+        for step in 1..=steps {
+            let gradient = cpu.upload(&self.gradient(parameter.host(), step));
+            let left = 1.0 - (step - 1) as f32 / steps as f32;
+            let step = AdamW {
+                learning_rate: 0.05 * left,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: 0.0,
+                step,
+                gradient_scale: 1.0,
+                max_norm: 0.0,
+                moments,
+            };
+            cpu.adamw(&mut parameter, &gradient, (&mut first, &mut second), &squares, &step);
+        }
+        let error = |n: usize| f64::from(parameter.host()[n] - self.target[n]).powi(2);
+        ((0..len).map(error).sum::<f64>() / len as f64, parameter.host().to_vec())
+    }
+}
+
+#[test]
+fn moments_in_eight_bits_learn_what_single_precision_learns() {
+    let problem = Noisy::new(2_000);
+    for cpu in backends() {
+        let start = problem.target.iter().map(|x| f64::from(x * x)).sum::<f64>() / 2_000.0;
+        let (single, _) = problem.distance_after(&cpu, Moments::Single, 150);
+        let (eight, _) = problem.distance_after(&cpu, Moments::EightBits, 150);
+        assert!(single < 0.02 * start, "{single} of {start}");
+        assert!((eight / single - 1.0).abs() < 0.2, "{eight} against {single}");
+    }
+}
+
+#[test]
+fn moments_in_eight_bits_do_not_depend_on_threads_or_the_vector_unit() {
+    let problem = Noisy::new(20_011);
+    let runs: Vec<_> = backends()
+        .iter()
+        .map(|cpu| (cpu.name(), problem.distance_after(cpu, Moments::EightBits, 5).1))
+        .collect();
+    for pair in runs.windows(2) {
+        // Where a product is rounded before it is added, a code may fall to its neighbour.
+        let close = |a: &f32, b: &f32| (a - b).abs() < 0.02;
+        assert!(pair[0].1.iter().zip(&pair[1].1).all(|(a, b)| close(a, b)), "{}", pair[1].0);
+        if pair.iter().all(|(name, _)| !name.contains("portable")) {
+            assert_eq!(pair[0].1, pair[1].1, "{} and {}", pair[0].0, pair[1].0);
+        }
+    }
+}
+
+#[test]
+fn moments_that_vanish_make_no_step_of_any_size() {
+    let cpu = Cpu::new(1);
+    let moments = Moments::EightBits;
+    let mut gradient = vec![1e-20f32; 300];
+    // One large gradient in the block makes the others vanish beside it.
+    gradient[7] = 1e3;
+    let gradient = cpu.upload(&gradient);
+    let mut parameter = cpu.zeros(300);
+    let len = moments.buffer_len(300);
+    let (mut first, mut second, squares) = (cpu.zeros(len), cpu.zeros(len), cpu.zeros(1));
+    for number in 1..=20 {
+        let step = AdamW {
+            learning_rate: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-30,
+            weight_decay: 0.0,
+            step: number,
+            gradient_scale: 1.0,
+            max_norm: 0.0,
+            moments,
+        };
+        cpu.adamw(&mut parameter, &gradient, (&mut first, &mut second), &squares, &step);
+    }
+    assert!(parameter.host().iter().all(|x| x.abs() <= 2.5), "{:?}", parameter.host());
+    assert!(parameter.host()[7] < -1.5);
 }

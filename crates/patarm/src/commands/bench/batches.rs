@@ -6,6 +6,9 @@ use patarm_models::{Forest, SegmentId, TargetRows};
 use super::arithmetic::Load;
 use super::sizes::Sizes;
 
+/// Rows of one batch where a pair is learned from as rows.
+const ROWS_TOGETHER: usize = 4;
+
 /// A forest and the tokens of it that are predicted.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -39,16 +42,25 @@ pub(super) fn rows(sizes: &Sizes, vocab: usize) -> Batch {
     batch
 }
 
-/// A prompt, two responses below it, judgements below each; the judgements are
-/// predicted. `judgement(n)` are the tokens of the pair's n-th judgement.
-pub(super) fn tree(
+/// The batches a pair is learned from: `judgement(n)` are the tokens of its n-th
+/// judgement, and all of them are predicted.
+pub(super) fn pair(
     sizes: &Sizes,
     (vocab, pair): (usize, usize),
     judgement: &dyn Fn(usize) -> Vec<u32>,
-) -> Batch {
+) -> Vec<Batch> {
+    let segments = tree_segments(sizes, vocab, pair);
+    match sizes.shared {
+        true => vec![tree(sizes, &segments, judgement)],
+        false => paths(sizes, &segments, judgement),
+    }
+}
+
+/// A prompt, two responses below it, judgements below each.
+fn tree(sizes: &Sizes, segments: &[Vec<u32>; 3], judgement: &dyn Fn(usize) -> Vec<u32>) -> Batch {
     let mut batch = Batch::new();
-    let [prompt, responses @ ..] = tree_segments(sizes, vocab, pair);
-    let root = batch.forest.add(None, &prompt);
+    let [prompt, responses @ ..] = segments;
+    let root = batch.forest.add(None, prompt);
     for (side, response) in responses.iter().enumerate() {
         let response = batch.forest.add(Some(root), response);
         for n in 0..sizes.branches {
@@ -58,6 +70,27 @@ pub(super) fn tree(
         }
     }
     batch
+}
+
+/// The same judgements, each below a prompt and a response of its own.
+fn paths(
+    sizes: &Sizes,
+    segments: &[Vec<u32>; 3],
+    judgement: &dyn Fn(usize) -> Vec<u32>,
+) -> Vec<Batch> {
+    let [prompt, responses @ ..] = segments;
+    let all: Vec<usize> = (0..2 * sizes.branches).collect();
+    let batch_of = |chunk: &[usize]| {
+        let mut batch = Batch::new();
+        for &n in chunk {
+            let above = [prompt.as_slice(), &responses[n / sizes.branches]].concat();
+            let root = batch.forest.add(None, &above);
+            let segment = batch.forest.add(Some(root), &judgement(n));
+            batch.targets.push_segment(&batch.forest, segment, 0);
+        }
+        batch
+    };
+    all.chunks(ROWS_TOGETHER).map(batch_of).collect()
 }
 
 /// Ids of a pair's prompt and of its two responses.
@@ -92,17 +125,23 @@ pub(super) fn texts(sizes: &Sizes, vocab: usize, pack: usize) -> Vec<Batch> {
     packs
 }
 
-/// Prompts with `branches` responses each, a few prompts a pack.
+/// Prompts with `branches` responses each, a few prompts a pack; where nothing is shared,
+/// each response below a copy of its own.
 pub(super) fn prompts(sizes: &Sizes, vocab: usize, pack: usize) -> Vec<Batch> {
-    let one = sizes.prompt + sizes.branches * sizes.length;
+    let copies = if sizes.shared { 1 } else { sizes.branches };
+    let one = copies * sizes.prompt + sizes.branches * sizes.length;
     let a_pack = (pack / one).max(1);
     let all: Vec<usize> = (0..sizes.rows).collect();
     let packed = all.chunks(a_pack).map(|chunk| {
         let mut batch = Batch::new();
         for &n in chunk {
             let stream = n * (sizes.branches + 1);
-            let root = batch.forest.add(None, &ids(sizes.prompt, vocab, stream));
+            let prompt = ids(sizes.prompt, vocab, stream);
+            let mut root = batch.forest.add(None, &prompt);
             for branch in 1..=sizes.branches {
+                if branch > 1 && !sizes.shared {
+                    root = batch.forest.add(None, &prompt);
+                }
                 batch.forest.add(Some(root), &ids(sizes.length, vocab, stream + branch));
             }
         }
@@ -115,11 +154,13 @@ pub(super) fn prompts(sizes: &Sizes, vocab: usize, pack: usize) -> Vec<Batch> {
 mod tests {
     use super::*;
 
-    const TREE: Sizes = Sizes { rows: 8, length: 128, prompt: 400, response: 200, branches: 8 };
+    const TREE: Sizes =
+        Sizes { rows: 8, length: 128, prompt: 400, response: 200, branches: 8, shared: true };
 
     #[test]
     fn the_documented_step_saves_what_the_documentation_says() {
-        let batch = tree(&TREE, (100, 0), &|n| ids(TREE.length, 100, n));
+        let batches = pair(&TREE, (100, 0), &|n| ids(TREE.length, 100, n));
+        let [batch] = batches.as_slice() else { panic!("a pair is one tree") };
         assert_eq!(batch.forest.num_tokens(), 400 + 2 * (200 + 8 * 128));
         assert_eq!(batch.forest.num_row_tokens(), 16 * 728);
         assert_eq!(batch.targets.len(), 16 * 128);
@@ -145,6 +186,22 @@ mod tests {
         assert_eq!(roots, 100);
         let longer = texts(&Sizes { rows: 3, length: 8, ..TREE }, 50, 5);
         assert_eq!(longer.len(), 3, "a text longer than a pack has a pack of its own");
+    }
+
+    #[test]
+    fn unshared_pairs_and_prompts_are_the_rows_of_the_shared_ones() {
+        let rows = Sizes { shared: false, ..TREE };
+        let judgement = |n: usize| ids(TREE.length, 100, n);
+        let count = |batches: &[Batch]| {
+            let tokens = batches.iter().map(|batch| batch.forest.num_tokens()).sum::<usize>();
+            let rows = batches.iter().map(|batch| batch.forest.num_row_tokens()).sum::<usize>();
+            let targets = batches.iter().map(|batch| batch.targets.len()).sum::<usize>();
+            (tokens, rows, targets)
+        };
+        let (_, of_tree, targets) = count(&pair(&TREE, (100, 0), &judgement));
+        assert_eq!(count(&pair(&rows, (100, 0), &judgement)), (of_tree, of_tree, targets));
+        let (_, of_prompts, _) = count(&prompts(&TREE, 50, 4_000));
+        assert_eq!(count(&prompts(&rows, 50, 4_000)), (of_prompts, of_prompts, 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Rewards and advantages cost nothing beside the two; every judgement's tokens get
 //! the same weight here.
 
-use patarm_models::{Decoder, Generation};
+use patarm_models::{Decoder, Generation, OptimizerStates};
 
 use super::arithmetic::Load;
 use super::batches::{self, Batch, ids};
@@ -21,8 +21,8 @@ pub(super) struct Grpo<'a> {
 }
 
 impl<'a> Grpo<'a> {
-    pub(super) fn new(decoder: &'a mut Decoder, sizes: Sizes) -> Self {
-        Self { trainer: Trainer::new(decoder), sizes }
+    pub(super) fn new(decoder: &'a mut Decoder, sizes: Sizes, states: OptimizerStates) -> Self {
+        Self { trainer: Trainer::new(decoder, states), sizes }
     }
 
     fn rollout(&self, pairs: usize, phases: &mut Phases) -> anyhow::Result<Vec<Generation>> {
@@ -33,9 +33,9 @@ impl<'a> Grpo<'a> {
             let [prompt, responses @ ..] = batches::tree_segments(&self.sizes, vocab, pair);
             for (side, response) in responses.into_iter().enumerate() {
                 for n in 0..branches {
-                    let sequence = ((2 * pair + side) * branches + n) as u64;
-                    let segments = vec![prompt.clone(), response.clone()];
-                    requests.push(request(segments, sequence, self.sizes.length));
+                    let sequence = (2 * pair + side) * branches + n;
+                    let above = self.sizes.above(vec![prompt.clone(), response.clone()], sequence);
+                    requests.push(request(above, sequence as u64, self.sizes.length));
                 }
             }
         }
@@ -47,13 +47,13 @@ impl<'a> Grpo<'a> {
         let mut phases = Phases::new();
         let drawn = self.rollout(pairs, &mut phases)?;
         let (vocab, a_pair) = (self.trainer.decoder.shape.vocab, 2 * self.sizes.branches);
-        let trees: Vec<Batch> = (0..pairs)
-            .map(|pair| {
+        let learned: Vec<Batch> = (0..pairs)
+            .flat_map(|pair| {
                 let judgement = |n: usize| drawn[pair * a_pair + n].tokens.clone();
-                batches::tree(&self.sizes, (vocab, pair), &judgement)
+                batches::pair(&self.sizes, (vocab, pair), &judgement)
             })
             .collect();
-        self.trainer.update(&trees, &mut phases)?;
+        self.trainer.update(&learned, &mut phases)?;
         Ok(phases)
     }
 }
@@ -70,15 +70,16 @@ impl Work for Grpo<'_> {
     /// Tokens of the update; the same ones were computed once more while drawing.
     fn cost(&self) -> Cost {
         let shape = &self.trainer.decoder.shape;
-        let one = batches::tree(&self.sizes, (shape.vocab, 0), &|n| {
-            ids(self.sizes.length, shape.vocab, n)
-        });
+        let judgement = |n: usize| ids(self.sizes.length, shape.vocab, n);
+        let one = batches::pair(&self.sizes, (shape.vocab, 0), &judgement);
         let rows = self.sizes.rows as u64;
-        let Load { tokens, keys, head_rows } = one.load();
+        let Load { tokens, keys, head_rows } =
+            one.iter().map(Batch::load).fold(Load::default(), Load::plus);
         let load = Load { tokens: rows * tokens, keys: rows * keys, head_rows: rows * head_rows };
+        let row_tokens: usize = one.iter().map(|batch| batch.forest.num_row_tokens()).sum();
         Cost {
             tokens: load.tokens,
-            row_tokens: rows * one.forest.num_row_tokens() as u64,
+            row_tokens: rows * row_tokens as u64,
             load,
             flop: load.training_flop(shape) + load.forward_flop(shape),
             weight_reads: 0,
@@ -86,10 +87,11 @@ impl Work for Grpo<'_> {
     }
 
     fn describe(&self) -> String {
-        let Sizes { rows, length, prompt, response, branches } = self.sizes;
+        let Sizes { rows, length, prompt, response, branches, .. } = self.sizes;
         format!(
             "{rows} pairs, prompt {prompt}, responses {response}, \
-             {branches} judgements of {length} a response, drawn and learned"
+             {branches} judgements of {length} a response, drawn and learned{}",
+            self.sizes.sharing()
         )
     }
 }

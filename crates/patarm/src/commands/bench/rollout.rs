@@ -27,8 +27,9 @@ impl<'a> Rollout<'a> {
         let vocab = self.decoder.shape.vocab;
         sequences
             .map(|(row, branch)| {
-                let prompt = vec![ids(prompt, vocab, row)];
-                request(prompt, (row * branches + branch) as u64, length)
+                let sequence = row * branches + branch;
+                let above = self.sizes.above(vec![ids(prompt, vocab, row)], sequence);
+                request(above, sequence as u64, length)
             })
             .collect()
     }
@@ -99,20 +100,22 @@ impl Work for Rollout<'_> {
     fn describe(&self) -> String {
         let Sizes { rows, branches, prompt, length, .. } = self.sizes;
         format!(
-            "{rows} prompts of {prompt} tokens, {branches} sequences of {length} tokens after each"
+            "{rows} prompts of {prompt} tokens, {branches} sequences of {length} tokens after each{}",
+            self.sizes.sharing()
         )
     }
 }
 
-/// A prompt runs once; the last token of a sequence is drawn but never run.
+/// A prompt runs once, or once a sequence; the last token of a sequence is drawn but never run.
 fn decode_load(sizes: &Sizes) -> Load {
     let Sizes { rows, branches, prompt, length, .. } = *sizes;
     let triangle = |n: usize| (n * (n + 1) / 2) as u64;
     let decoded = branches * length.saturating_sub(1);
     let after = triangle(prompt + length.saturating_sub(1)) - triangle(prompt);
-    let keys = triangle(prompt) + branches as u64 * after;
+    let copies = if sizes.shared { 1 } else { branches };
+    let keys = copies as u64 * triangle(prompt) + branches as u64 * after;
     Load {
-        tokens: (rows * (prompt + decoded)) as u64,
+        tokens: (rows * (copies * prompt + decoded)) as u64,
         keys: rows as u64 * keys,
         head_rows: (rows * branches * length) as u64,
     }
@@ -124,8 +127,10 @@ mod tests {
 
     #[test]
     fn a_rollout_counts_the_prompt_once() {
-        let sizes = Sizes { rows: 1, length: 2, prompt: 3, response: 0, branches: 2 };
+        let sizes = Sizes { rows: 1, length: 2, prompt: 3, response: 0, branches: 2, shared: true };
         // The prompt sees 1 + 2 + 3 keys, each decoded token 4.
         assert_eq!(decode_load(&sizes), Load { tokens: 5, keys: 6 + 2 * 4, head_rows: 4 });
+        let rows = Sizes { shared: false, ..sizes };
+        assert_eq!(decode_load(&rows), Load { tokens: 8, keys: 2 * (6 + 4), head_rows: 4 });
     }
 }

@@ -86,7 +86,10 @@ impl Work for Score<'_> {
         match prompt {
             0 => format!("{rows} distinct texts of up to {length} tokens"),
             _ => {
-                format!("{rows} prompts of {prompt} tokens, {branches} responses of {length} each")
+                let sharing = self.sizes.sharing();
+                format!(
+                    "{rows} prompts of {prompt} tokens, {branches} responses of {length} each{sharing}"
+                )
             }
         }
     }

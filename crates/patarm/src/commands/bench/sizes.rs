@@ -15,6 +15,8 @@ pub(super) struct Sizes {
     pub(super) response: usize,
     /// Sequences a prompt, responses a prompt, or judgements a response.
     pub(super) branches: usize,
+    /// Whether a common prompt is computed once.
+    pub(super) shared: bool,
 }
 
 impl Sizes {
@@ -29,7 +31,26 @@ impl Sizes {
             prompt: wanted.prompt.unwrap_or(own.prompt),
             response: wanted.response.unwrap_or(own.response),
             branches: wanted.branches.unwrap_or(own.branches.max(branches)),
+            shared: !wanted.unshared,
         }
+    }
+
+    /// The segments above sequence number `sequence`; where nothing is to be shared they
+    /// become one with a first token of its own, which the engine knows from no other.
+    pub(super) fn above(&self, segments: Vec<Vec<u32>>, sequence: usize) -> Vec<Vec<u32>> {
+        if self.shared {
+            return segments;
+        }
+        let mut all = segments.concat();
+        if let Some(first) = all.first_mut() {
+            *first = sequence as u32;
+        }
+        vec![all]
+    }
+
+    /// How the description of shared work ends.
+    pub(super) fn sharing(&self) -> &'static str {
+        if self.shared { "" } else { ", as rows" }
     }
 
     /// Whether every size that the kind uses is there.
@@ -48,13 +69,15 @@ impl Sizes {
 }
 
 fn defaults(what: BenchKind) -> Sizes {
-    let none = Sizes { rows: 0, length: 0, prompt: 0, response: 0, branches: 0 };
+    let none = Sizes { rows: 0, length: 0, prompt: 0, response: 0, branches: 0, shared: true };
     match what {
         BenchKind::Train => Sizes { rows: 4, length: 512, ..none },
         BenchKind::Rollout => Sizes { rows: 32, length: 64, prompt: 256, branches: 1, ..none },
         BenchKind::Score => Sizes { rows: 256, length: 1_000, ..none },
-        BenchKind::Grpo => Sizes { rows: 2, length: 64, prompt: 400, response: 200, branches: 8 },
-        BenchKind::Serve => Sizes { rows: 0, length: 0, prompt: 0, response: 0, branches: 0 },
+        BenchKind::Grpo => {
+            Sizes { rows: 2, length: 64, prompt: 400, response: 200, branches: 8, ..none }
+        }
+        BenchKind::Serve => none,
     }
 }
 
@@ -66,7 +89,9 @@ mod tests {
     fn what_is_asked_for_stands_over_the_defaults() {
         let wanted = BenchSizes { rows: Some(3), ..BenchSizes::default() };
         let sizes = Sizes::resolve(BenchKind::Grpo, &wanted);
-        assert_eq!(sizes, Sizes { rows: 3, length: 64, prompt: 400, response: 200, branches: 8 });
+        assert_eq!(sizes, Sizes { rows: 3, ..defaults(BenchKind::Grpo) });
+        let rows = BenchSizes { unshared: true, ..wanted };
+        assert_eq!(Sizes::resolve(BenchKind::Grpo, &rows), Sizes { shared: false, ..sizes });
         let texts = Sizes::resolve(BenchKind::Score, &BenchSizes::default());
         assert_eq!((texts.prompt, texts.branches), (0, 0));
         let tree = BenchSizes { prompt: Some(400), ..BenchSizes::default() };

@@ -1,6 +1,8 @@
 //! A training step on packed rows: forward, backward and AdamW, all parameters.
 
-use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients, Optimizer, TargetStatistics};
+use patarm_models::{
+    AdamWConfig, Decoder, ForwardOptions, Gradients, Optimizer, OptimizerStates, TargetStatistics,
+};
 
 use super::batches::{self, Batch};
 use super::sizes::Sizes;
@@ -16,12 +18,12 @@ pub(super) struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// Makes every parameter trainable.
-    pub(super) fn new(decoder: &'a mut Decoder) -> Self {
+    pub(super) fn new(decoder: &'a mut Decoder, states: OptimizerStates) -> Self {
         for (_, parameter) in decoder.parameters.iter_mut() {
             parameter.trainable = true;
         }
         let gradients = Gradients::zeros(decoder.backend.as_ref(), &decoder.parameters);
-        let optimizer = Optimizer::new(decoder.backend.as_ref(), &decoder.parameters);
+        let optimizer = Optimizer::new(decoder.backend.as_ref(), &decoder.parameters, states);
         Self { decoder, gradients, optimizer }
     }
 
@@ -73,9 +75,9 @@ pub(super) struct Train<'a> {
 }
 
 impl<'a> Train<'a> {
-    pub(super) fn new(decoder: &'a mut Decoder, sizes: Sizes) -> Self {
+    pub(super) fn new(decoder: &'a mut Decoder, sizes: Sizes, states: OptimizerStates) -> Self {
         let batch = batches::rows(&sizes, decoder.shape.vocab);
-        Self { trainer: Trainer::new(decoder), batch, sizes }
+        Self { trainer: Trainer::new(decoder, states), batch, sizes }
     }
 }
 
