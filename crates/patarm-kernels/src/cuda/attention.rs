@@ -432,7 +432,8 @@ mod tests {
             let own = &parts[first..first + count];
             assert!(own.iter().all(|part| part[..2] == [run, row]));
             assert_eq!((own[0][2], own[count - 1][3]), (0, tile.keys));
-            let meet = |pair: &[[usize; 4]]| pair[0][3] == pair[1][2] && pair[1][2] % TILE == 0;
+            let meet =
+                |pair: &[[usize; 4]]| pair[0][3] == pair[1][2] && pair[1][2].is_multiple_of(TILE);
             assert!(own.windows(2).all(meet), "{own:?}");
         }
     }

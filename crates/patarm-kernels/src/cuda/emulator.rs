@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::device::{Address, Argument, Device, DeviceFault, FaultKind, Launch, Product};
+use super::device::{Address, Device, DeviceFault, FaultKind, Launch, Product};
 use super::program::Program;
 
 const ALIGNMENT: usize = 256;
