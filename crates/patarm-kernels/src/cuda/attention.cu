@@ -72,7 +72,8 @@ __device__ void load_keys(Element* tile, const float* x, const RowsOf& rows, con
 }
 
 // One of a warp's 16 rows (the lane's upper or lower one) to `to` [HEAD_DIM], times a factor.
-__device__ void store_row(float* to, const float (&sums)[SLICES][4], int half, float factor) {
+__device__ __forceinline__ void store_row(float* to, const float (&sums)[SLICES][4], int half,
+                                          float factor) {
     Lane l = this_lane();
 #pragma unroll
     for (int n = 0; n < SLICES; ++n) {
@@ -149,9 +150,9 @@ struct Attended {
 
 // Attention of the rows of a tile to the keys at positions from `first` on, none from
 // `end` on: multiples of FORWARD_COLUMNS both, unless no row sees a key from `end` on.
-__device__ void attend(const float* q, const float* k, const float* v, const RowsOf& rows,
-                       const u32* slots, u32 first_row, u32 first, u32 end, u8* memory,
-                       Attended& a) {
+__device__ __forceinline__ void attend(const float* q, const float* k, const float* v,
+                                       const RowsOf& rows, const u32* slots, u32 first_row,
+                                       u32 first, u32 end, u8* memory, Attended& a) {
     const u32 columns = FORWARD_COLUMNS, weight_stride = FORWARD_COLUMNS + PAD;
     Element* queries = (Element*)memory;
     Element* keys = queries + TILE * STRIDE;
@@ -272,7 +273,8 @@ KERNEL attention_join_parts(const float* partial, const float* partial_log_sum_e
             float joined = 0.0f;
             for (u32 p = 0; p < tile.parts; ++p) {
                 float weight = expf(logs[p * part_stride] - reference) * factor;
-                joined = fmaf(weight, partial[(first + r + p * part_stride) * HEAD_DIM + d], joined);
+                u64 at = (first + r + p * part_stride) * HEAD_DIM + d;
+                joined = fmaf(weight, partial[at], joined);
             }
             out[row * HEAD_DIM + d] = joined;
         }
