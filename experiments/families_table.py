@@ -117,7 +117,7 @@ def quantiles(member):
 def combined(members, combine):
     """Credits of pairs under members as one; pairs that a member cannot score count one half."""
     found = {}
-    for pair in set.union(*(set(member) for member in members)):
+    for pair in sorted(set.union(*(set(member) for member in members))):
         scored = [member[pair] for member in members if pair in member]
         chosen, rejected = (combine([sides[side] for sides, _ in scored]) for side in (0, 1))
         credit = float(chosen > rejected) if len(scored) == len(members) and chosen != rejected else 0.5
