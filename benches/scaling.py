@@ -19,7 +19,8 @@ from pathlib import Path
 
 COLOURS = ["#1b6ca8", "#b03a2e", "#1e8449", "#7d3c98"]
 BRANCHES = [2, 4, 8, 16, 32]
-PROMPTS = [128, 256, 512, 1024, 2048, 4096, 8192]
+# The shape of SmolLM2 has 8,192 positions, for a prompt and what follows it.
+PROMPTS = [128, 256, 512, 1024, 2048, 4096, 8000]
 BATCHES = [1, 2, 4, 8, 16, 32]
 
 
