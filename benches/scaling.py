@@ -48,16 +48,16 @@ def curves():
         ("decoding", [(n, ["rollout", "--rows", n, "--length", 32], n * 288, decoded) for n in BATCHES])]
     yield "Training, rows of 512", "rows", "tokens/s", [
         ("forward, backward, update", [(n, ["train", "--rows", n], n * 512, rate) for n in BATCHES[:4]])]
-    yield "Prompt length, one sequence", "tokens of the prompt", "tokens/s", [
-        ("computing the prompt", [(n, one_prompt(n), n, lambda found, n=n: prefilled(found, n)) for n in PROMPTS]),
+    yield "Prompt length, one sequence", "prompt tokens", "tokens/s", [
+        ("prompt", [(n, one_prompt(n), n, lambda found, n=n: prefilled(found, n)) for n in PROMPTS]),
         ("decoding after it", [(n, one_prompt(n), n, decoded) for n in PROMPTS])]
     yield "Scoring n responses of 150 below a prompt of 400", "n", "responses/s", tree_and_rows(
         BRANCHES, lambda n: (["score", "--rows", 1, "--prompt", 400, "--length", 150, "--branches", n],
                              n, 400 + 150 * n, 550 * n))
-    yield "Scoring 8 responses of 150 below a prompt", "tokens of the prompt", "responses/s", tree_and_rows(
+    yield "Scoring 8 responses of 150 below a prompt", "prompt tokens", "responses/s", tree_and_rows(
         PROMPTS, lambda n: (["score", "--rows", 1, "--prompt", n, "--length", 150, "--branches", 8],
                             8, n + 1200, 8 * (n + 150)))
-    yield "One pair: n judgements of 64 a response, drawn and learned", "n", "judgements/s", tree_and_rows(
+    yield "Drawing and learning n judgements a response", "n", "judgements/s", tree_and_rows(
         BRANCHES, lambda n: (["grpo", "--rows", 1, "--branches", n], 2 * n, 800 + 128 * n, 1328 * n))
 
 
@@ -86,6 +86,9 @@ class Points:
             for line in self.file.read_text().splitlines():
                 row = json.loads(line)
                 self.known[tuple(row["arguments"])] = row["found"]
+
+    def has(self, arguments):
+        return tuple(map(str, arguments)) in self.known
 
     def measure(self, arguments):
         key = tuple(map(str, arguments))
@@ -143,8 +146,8 @@ def panel(place, title, axis, unit, lines):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in line))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in (at(*point) for point in line)]
-        x, y = at(*line[-1])
-        parts.append(f'<text x="{x - 4:.1f}" y="{y - 8:.1f}" text-anchor="end" fill="{colour}">{name}</text>')
+    legend = " ".join(f'<tspan fill="{colour}" dx="10">● {name}</tspan>' for (name, _), colour in zip(lines, COLOURS))
+    parts.append(f'<text x="{left - 10}" y="{top + height + 32}">{legend}</text>')
     return parts
 
 
@@ -172,7 +175,7 @@ def main():
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--largest", type=int, default=100_000, help="most tokens of a point")
+    parser.add_argument("--largest", type=int, default=100_000, help="most tokens of a point that is not there yet")
     parser.add_argument("--curves", nargs="+", type=int, help="numbers of the curves, from 1")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +184,8 @@ def main():
         if options.curves and number not in options.curves:
             continue
         found = [(name, [(x, figure(points.measure(arguments)))
-                         for x, arguments, tokens, figure in line if tokens <= options.largest])
+                         for x, arguments, tokens, figure in line
+                         if tokens <= options.largest or points.has(arguments)])
                  for name, line in lines]
         found = [(name, line) for name, line in found if line]
         measured.append((title, axis, unit, found))

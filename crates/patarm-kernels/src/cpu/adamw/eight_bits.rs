@@ -8,9 +8,7 @@
 use super::{Operands, Step, advance};
 use crate::cpu::Cpu;
 use crate::cpu::simd::{Kernel, LANES, Simd};
-use crate::moments::{
-    BLOCK, NUMBERS, SMALLEST_SCALE, first_code, first_value, random_bits, second_code, second_value,
-};
+use crate::moments::{BLOCK, Coding, First, NUMBERS, SMALLEST_SCALE, Second, random_bits};
 
 /// Blocks that one thread takes at a time.
 const BLOCKS_A_PIECE: usize = 32;
@@ -80,43 +78,34 @@ impl Kernel for Update<'_> {
             let codes = n * NUMBERS..(n + 1) * NUMBERS;
             let first_codes = &mut self.first.codes[codes.clone()];
             let second_codes = &mut self.second.codes[codes];
-            unpack_first(first_codes, self.first.scales[n], &mut first);
-            unpack_second(second_codes, self.second.scales[n], &mut second);
+            unpack::<First>(first_codes, self.first.scales[n], &mut first);
+            unpack::<Second>(second_codes, self.second.scales[n], &mut second);
             let len = parameter.len();
             let moments = (&mut first[..len], &mut second[..len]);
             advance(simd, self.step, Operands { parameter, gradient, moments });
             first[len..].fill(0.0);
             second[len..].fill(0.0);
-            let draw = (self.start + (n * BLOCK) as u32, self.number);
-            self.first.scales[n] = pack_first(simd, &first, draw, first_codes);
-            self.second.scales[n] = pack_second(simd, &second, draw, second_codes);
+            let draw = (self.start.wrapping_add((n * BLOCK) as u32), self.number);
+            self.first.scales[n] = pack::<First, _>(simd, &first, draw, first_codes);
+            self.second.scales[n] = pack::<Second, _>(simd, &second, draw, second_codes);
         }
     }
 }
 
 #[inline(always)]
-fn unpack_first(codes: &[f32], scale: f32, out: &mut [f32; BLOCK]) {
+fn unpack<C: Coding>(codes: &[f32], scale: f32, out: &mut [f32; BLOCK]) {
     for quarter in 0..BLOCK / NUMBERS {
         let out = &mut out[quarter * NUMBERS..(quarter + 1) * NUMBERS];
         for n in 0..NUMBERS {
-            out[n] = scale * first_value(codes[n].to_bits() >> (8 * quarter) & 0xff);
+            out[n] = scale * C::value(codes[n].to_bits() >> (8 * quarter) & 0xff);
         }
     }
 }
 
+/// Packs a block and returns its scale; the numbers of its first element and of the step
+/// draw the rounding.
 #[inline(always)]
-fn unpack_second(codes: &[f32], scale: f32, out: &mut [f32; BLOCK]) {
-    for quarter in 0..BLOCK / NUMBERS {
-        let out = &mut out[quarter * NUMBERS..(quarter + 1) * NUMBERS];
-        for n in 0..NUMBERS {
-            out[n] = scale * second_value(codes[n].to_bits() >> (8 * quarter) & 0xff);
-        }
-    }
-}
-
-/// Packs a block and returns its scale.
-#[inline(always)]
-fn pack_first<S: Simd>(
+fn pack<C: Coding, S: Simd>(
     simd: S,
     values: &[f32; BLOCK],
     (start, step): (u32, u32),
@@ -127,29 +116,8 @@ fn pack_first<S: Simd>(
         let mut number = 0;
         for quarter in 0..BLOCK / NUMBERS {
             let at = quarter * NUMBERS + n;
-            let random = random_bits(start + at as u32, step);
-            number |= first_code(values[at] * inverse, random) << (8 * quarter);
-        }
-        codes[n] = f32::from_bits(number);
-    }
-    scale
-}
-
-/// The same of second moments.
-#[inline(always)]
-fn pack_second<S: Simd>(
-    simd: S,
-    values: &[f32; BLOCK],
-    (start, step): (u32, u32),
-    codes: &mut [f32],
-) -> f32 {
-    let (scale, inverse) = scale_of(simd, values);
-    for n in 0..NUMBERS {
-        let mut number = 0;
-        for quarter in 0..BLOCK / NUMBERS {
-            let at = quarter * NUMBERS + n;
-            let random = random_bits(start + at as u32, step);
-            number |= second_code(values[at] * inverse, random) << (8 * quarter);
+            let random = random_bits(start.wrapping_add(at as u32), step);
+            number |= C::code(values[at] * inverse, random) << (8 * quarter);
         }
         codes[n] = f32::from_bits(number);
     }
