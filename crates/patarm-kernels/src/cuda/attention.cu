@@ -198,6 +198,13 @@ __device__ __forceinline__ void attend(const float* q, const float* k, const flo
     }
 }
 
+// One of the lane's two rows, as row `row` of the results.
+__device__ __forceinline__ void store_attended(const Attended& a, int half, u64 row, float* out,
+                                               float* log_sum_exp) {
+    store_row(out + row * HEAD_DIM, a.sums, half, a.factor(half));
+    if (threadIdx.x % 4 == 0) log_sum_exp[row] = a.log_sum_exp(half);
+}
+
 KERNEL __launch_bounds__(THREADS)
     attention_forward(const float* q, const float* k, const float* v, const Run* runs,
                       const RowTile* tiles, const u32* slots, Heads heads, float* out,
@@ -211,8 +218,7 @@ KERNEL __launch_bounds__(THREADS)
     for (int half = 0; half < 2; ++half) {
         if (a.row[half] >= rows.count) continue;
         u64 row = rows.index(a.row[half]);
-        store_row(out + row * HEAD_DIM, a.sums, half, a.factor(half));
-        if (threadIdx.x % 4 == 0) log_sum_exp[row] = a.log_sum_exp(half);
+        store_attended(a, half, row, out, log_sum_exp);
     }
 }
 
@@ -238,8 +244,7 @@ KERNEL __launch_bounds__(THREADS)
     for (int half = 0; half < 2; ++half) {
         if (a.row[half] >= rows.count) continue;
         u64 row = first + a.row[half] - part.row;
-        store_row(partial + row * HEAD_DIM, a.sums, half, a.factor(half));
-        if (threadIdx.x % 4 == 0) partial_log_sum_exp[row] = a.log_sum_exp(half);
+        store_attended(a, half, row, partial, partial_log_sum_exp);
     }
 }
 

@@ -40,19 +40,21 @@ fn flat_arrays() {
     }
 }
 
+const THIRD_STEP: AdamW = AdamW {
+    learning_rate: 1e-2,
+    beta1: 0.9,
+    beta2: 0.99,
+    eps: 1e-8,
+    weight_decay: 0.1,
+    step: 3,
+    gradient_scale: 0.5,
+    max_norm: 1.0,
+    moments: Moments::Single,
+};
+
 #[test]
 fn adamw() {
-    let step = AdamW {
-        learning_rate: 1e-2,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step: 3,
-        gradient_scale: 0.5,
-        max_norm: 1.0,
-        moments: Moments::Single,
-    };
+    let step = THIRD_STEP;
     for step in [step, AdamW { max_norm: 0.0, ..step }, AdamW { max_norm: 1e9, step: 1, ..step }] {
         parity(Precision::F32, TIGHT, |b| {
             let len = 1_000;
@@ -82,17 +84,7 @@ fn adamw_with_moments_in_eight_bits() {
             let squares = b.upload(&[900.0]);
             for number in 1..=4 {
                 let gradient = b.upload(&values(len, 60 + number));
-                let step = AdamW {
-                    learning_rate: 1e-2,
-                    beta1: 0.9,
-                    beta2: 0.99,
-                    eps: 1e-8,
-                    weight_decay: 0.1,
-                    step: number,
-                    gradient_scale: 0.5,
-                    max_norm: 1.0,
-                    moments,
-                };
+                let step = AdamW { step: number, moments, ..THIRD_STEP };
                 b.adamw(&mut parameter, &gradient, (&mut first, &mut second), &squares, &step);
             }
             vec![("parameter", download(b, &parameter))]
