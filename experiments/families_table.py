@@ -1,27 +1,32 @@
 #!/usr/bin/env python3
 """The tables of families.sh.
 
-usage: families_table.py OUT
+usage: families_table.py OUT [--cost COST] [--figures FOLDER]
 
 One table a set: held-out accuracy by seed and over seeds (the interval resamples
 prompts, see summarise.py), the gain over the first family of the set on the same items,
 calibration error, bias towards length, faults, training tokens and time of the updates.
-Sets of steps: the area under the curve of right against wrong steps. Ensembles are formed
+Sets of steps: the area under the curve of right against wrong steps. COST is what
+scoring_cost.sh printed: a column of the set it was measured on. Runs with swapped labels
+stand once more in a table by their share, drawn to FOLDER/label_noise.svg. Ensembles are formed
 of the stored rewards as `patarm_reward::combinators` forms them. Needs the standard library
 only.
 """
 
+import argparse
 import bisect
 import json
 import re
 import statistics
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 from summarise import bootstrap, credits, defined_mean, differences, interval, mean, over_seeds, percent, rows
 
 NAME = re.compile(r"(hh|shortcut|ultrafeedback|qrm|flagged|prmbench|bigbench_mistake)-(.+)-f([0-9.]+)-s(\d+)$")
+# Where scores were timed, and where labels were swapped.
+COSTED_SET = NOISY_SET = "hh"
+COLOURS = ["#1b6ca8", "#b03a2e", "#1e8449", "#7d3c98", "#b9770e", "#34495e", "#0e8f8f", "#c2185b", "#6d4c41"]
 FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
 
 
@@ -60,7 +65,7 @@ def share(parts):
     return percent(mean(part["value"] for part in parts if part))
 
 
-def pair_row(family, seeds, first):
+def pair_row(family, seeds, first, cost):
     folders = [folder for _, folder in sorted(seeds.items())]
     measured = {seed: credits(folder / "evaluations/trained") for seed, folder in sorted(seeds.items())}
     results = [result(folder) for folder in folders]
@@ -78,21 +83,21 @@ def pair_row(family, seeds, first):
         shown([one["correlation"] for one in bias], 2),
         f'{share([one["chosen_longer"] for one in bias])} / {share([one["chosen_shorter"] for one in bias])}',
         percent(mean(one["accuracy"]["fault_share"] for one in results)), without,
-        f"{mean(map(trained_tokens, folders)):.0f}", shown(map(minutes, folders), 1)]
+        f"{mean(map(trained_tokens, folders)):.0f}", shown(map(minutes, folders), 1), cost]
 
 
-def pairs(title, families):
+def pairs(title, families, costs):
     example = result(next(iter(next(iter(families.values())).values())))
     longer = example["baselines"]["longer_wins"]["half_credit"]
     print(f"\n### {title}: {example['accuracy']['num_pairs']} held-out pairs; the longer answer wins "
           f"{percent(longer['value'])} %\n")
     print("| family | by seed | mean, 95 % | against the first | calibration error | score and length | "
           "right where the better one is longer / shorter | faults, % | without the planted word | "
-          "training tokens | minutes |")
-    print("|" + "---|" * 11)
+          "training tokens | minutes | ms a score |")
+    print("|" + "---|" * 12)
     first = {}
     for family in sorted(families, key=FAMILIES.index):
-        measured, cells = pair_row(family, families[family], first)
+        measured, cells = pair_row(family, families[family], first, costs.get(family, "–"))
         first = first or measured
         print("| " + " | ".join(cells) + " |")
 
@@ -176,17 +181,93 @@ def figure(part):
     return "–" if part is None else percent(part)
 
 
+def noise(set_, by_share):
+    """A table of families by the share of swapped labels, of the seeds that have them all;
+    returns what it shows."""
+    shares = sorted(by_share)
+    lines = {}
+    for family in [name for name in FAMILIES if all(name in by_share[share] for share in shares)]:
+        seeds = sorted(set.intersection(*(set(by_share[share][family]) for share in shares)))
+        if seeds:
+            lines[family] = [(share, bootstrap(over_seeds(
+                [credits(by_share[share][family][seed] / "evaluations/trained") for seed in seeds]))) for share in shares]
+    print(f"\n### {set_}, swapped training labels: held-out accuracy\n")
+    print("| family | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |")
+    print("|---" * (1 + len(shares)) + "|")
+    for family, line in lines.items():
+        print(f"| {family} | " + " | ".join(interval(measured) for _, measured in line) + " |")
+    return lines
+
+
+def noise_figure(lines):
+    """Accuracy against the share of swapped labels, one line a family, as SVG."""
+    left, top, width, height = 50, 20, 420, 260
+    values = [part for line in lines.values() for _, measured in line for part in measured]
+    low, high = 0.1 * int(10 * min(values)), 0.1 * int(10 * max(values) + 1)
+    most = max(share for line in lines.values() for share, _ in line)
+    at = lambda share, value: (left + 20 + share / most * (width - 40), top + (high - value) / (high - low) * height)
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 330" font-family="sans-serif" font-size="11">',
+             '<rect width="100%" height="100%" fill="white"/>',
+             f'<text x="{left + width}" y="{top + height + 34}" text-anchor="end">training labels swapped, %</text>',
+             f'<text x="{left - 40}" y="{top - 6}" fill="#666">held-out accuracy, %</text>']
+    for step in range(round(10 * low), round(10 * high) + 1):
+        y = at(0, step / 10)[1]
+        colour = "#888" if step == 5 else "#eee"
+        parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}" stroke="{colour}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#666">{10 * step}</text>')
+    for share in sorted({share for line in lines.values() for share, _ in line}):
+        parts.append(f'<text x="{at(share, 0)[0]:.1f}" y="{top + height + 16}" text-anchor="middle" '
+                     f'fill="#666">{100 * share:.0f}</text>')
+    for number, ((family, line), colour) in enumerate(zip(lines.items(), COLOURS)):
+        aside = 5 * (number - (len(lines) - 1) / 2)
+        parts += noise_line([(share, *measured) for share, measured in line], at, aside, colour)
+        parts.append(f'<text x="{left + width + 20}" y="{top + 16 + 18 * number}" fill="{colour}">● {family}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def noise_line(points, at, aside, colour):
+    """A line with its intervals, moved aside so that they do not cover each other."""
+    places = [(at(share, value), at(share, low), at(share, high)) for share, value, low, high in points]
+    path = " ".join(f"{x + aside:.1f},{y:.1f}" for (x, y), _, _ in places)
+    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>']
+    for (x, y), (_, low), (_, high) in places:
+        parts.append(f'<line x1="{x + aside:.1f}" y1="{low:.1f}" x2="{x + aside:.1f}" y2="{high:.1f}" stroke="{colour}"/>')
+        parts.append(f'<circle cx="{x + aside:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+    return parts
+
+
+def scoring_costs(path):
+    """Milliseconds a response by family, of the table that scoring_cost.sh printed."""
+    if path is None:
+        return {}
+    cells = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in path.read_text().splitlines()]
+    costs = {row[0]: row[1] for row in cells if len(row) == 2 and row[0] in FAMILIES}
+    # The same network on the same base; the plain head, whatever it was trained with.
+    alike = {"ebrm_more": "ebrm", "ties": "bradley_terry"}
+    return costs | {name: costs[like] for name, like in alike.items() if like in costs}
+
+
 def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    for (set_, flip), families in sorted(finished(Path(sys.argv[1])).items()):
+    parser = argparse.ArgumentParser(usage=__doc__.split("\n")[2].removeprefix("usage: "))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cost", type=Path)
+    parser.add_argument("--figures", type=Path)
+    options = parser.parse_args()
+    costs = scoring_costs(options.cost)
+    found = finished(options.out)
+    for (set_, flip), families in sorted(found.items()):
         title = set_ if flip == 0 else f"{set_}, {100 * flip:.0f} % of the training labels swapped"
         if set_ in ("prmbench", "bigbench_mistake"):
             steps(title, families["process_reward"])
         else:
-            pairs(title, families)
+            pairs(title, families, costs if (set_, flip) == (COSTED_SET, 0) else {})
             if flip == 0:
                 ensembles(title, families)
+    by_share = {flip: families for (set_, flip), families in found.items() if set_ == NOISY_SET}
+    if len(by_share) > 1:
+        lines = noise(NOISY_SET, by_share)
+        if options.figures and lines:
+            (options.figures / "label_noise.svg").write_text(noise_figure(lines))
 
 
 if __name__ == "__main__":

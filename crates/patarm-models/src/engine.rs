@@ -266,7 +266,7 @@ impl<'a> Engine<'a> {
         let mut index = 0;
         while let Some(active) = self.active.get(index) {
             let lacking = active.lacking(self.limits.page);
-            if self.make_room(lacking)
+            if self.tree.make_room(&mut self.cache, lacking)
                 && let Some(slots) = self.cache.take(lacking)
             {
                 self.active[index].own.append(slots);
@@ -301,7 +301,7 @@ impl<'a> Engine<'a> {
             // Who runs already should not have to give way to this one soon.
             let page = self.limits.page;
             let growth: usize = self.active.iter().map(|active| active.growth(page)).sum();
-            if !self.make_room(needed + growth) {
+            if !self.tree.make_room(&mut self.cache, needed + growth) {
                 break;
             }
             let Some(waiting) = self.waiting.pop_front() else {
@@ -317,17 +317,6 @@ impl<'a> Engine<'a> {
         }
         self.prefill();
         self.recompute(running);
-    }
-
-    /// Evicts unused prefixes until `needed` slots are free.
-    fn make_room(&mut self, needed: usize) -> bool {
-        while self.cache.num_free() < needed {
-            match self.tree.evict() {
-                Some(slots) => self.cache.give_back(slots),
-                None => return false,
-            }
-        }
-        true
     }
 
     /// Takes slots for a request; gives it back where evicted prefixes were its own.
@@ -349,7 +338,7 @@ impl<'a> Engine<'a> {
         }
         let first = waiting.first_slots(self.limits.page);
         let branches = branch_slots(&waiting.request);
-        let room = self.make_room(first + branches);
+        let room = self.tree.make_room(&mut self.cache, first + branches);
         let own = if room { self.cache.take(first) } else { None };
         let Some(((leaf, own), branches)) = leaf.zip(own).zip(self.cache.take(branches)) else {
             self.release_path(leaf);

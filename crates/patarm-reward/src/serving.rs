@@ -9,6 +9,7 @@
 
 mod batch;
 mod cached;
+mod crash;
 mod generative;
 mod generative_engine;
 mod numbers;
@@ -18,6 +19,7 @@ mod waiting;
 
 pub use batch::BatchModel;
 pub use cached::CachedModel;
+pub use crash::Crash;
 pub use generative::{GenerativeModel, GenerativeText};
 pub use numbers::NumberModel;
 pub use reading::Reading;

@@ -3,7 +3,6 @@
 //! A route says how its body is parsed, a pure function of bytes, and how it is
 //! answered. Everything around that is here, once.
 
-use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ use crate::dialect::Dialect;
 use crate::fault::{Fault, FaultCode};
 use crate::router::App;
 use crate::spans;
-use patarm_reward::serving::{Answer, Ask};
+use patarm_reward::serving::{Answer, Ask, Crash};
 
 /// Bytes of body that one permit of the semaphore stands for.
 pub(crate) const BYTES_PER_PERMIT: usize = 1 << 10;
@@ -119,7 +118,8 @@ pub(crate) async fn handle<R: Route>(app: Arc<App>, request: Request) -> Respons
     let attempt = attempt::<R>(&app, &id, &parts, body).instrument(span.clone());
     let attempt = AssertUnwindSafe(attempt).catch_unwind();
     let result = attempt.await.unwrap_or_else(|panic| {
-        tracing::error!(request_id = id, message = panic_message(panic.as_ref()), "panic");
+        let message = Crash::of(panic.as_ref()).message;
+        tracing::error!(request_id = id, message, "panic");
         Err(Fault::plain(FaultCode::Internal))
     });
     drop(guard);
@@ -278,11 +278,6 @@ fn peer(parts: &axum::http::request::Parts) -> u64 {
         Some(IpAddr::V6(ip)) => (u128::from(ip) >> 64) as u64,
         None => 0,
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// A JSON value as an error body.

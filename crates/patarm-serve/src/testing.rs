@@ -1,5 +1,6 @@
 //! A model that does as its input says, and a server around it without sockets.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex};
 
 use axum::Router;
@@ -10,8 +11,8 @@ use patarm_reward::embedded::ReadOut;
 use patarm_reward::judgement::{FormatFault, Judgement};
 use patarm_reward::model::{ItemFault, PairwiseVerdict, PairwiseVote, Reward, TokenValue};
 use patarm_reward::serving::{
-    Answer, Ask, ChatAnswer, ChatToken, Counters, Delivery, Event, Family, ModelCard, Prepared,
-    Sequence, ServedEngine, ServedModel, ServedText, Step, StepEngine, Waiting, WorkId,
+    Answer, Ask, ChatAnswer, ChatToken, Counters, Crash, Delivery, Event, Family, ModelCard,
+    Prepared, Sequence, ServedEngine, ServedModel, ServedText, Step, StepEngine, Waiting, WorkId,
 };
 use patarm_reward::voting::VoteCombine;
 use patarm_text::Preference;
@@ -42,7 +43,7 @@ impl Gate {
 }
 
 /// A model that scores text by its bytes. A response that says `PANIC` makes it panic,
-/// `FAULT` makes the engine fail, `UNPARSED` has no usable judgement.
+/// `DEVICE` takes its device away, `FAULT` makes the engine fail, `UNPARSED` has no usable judgement.
 pub(crate) struct Scripted {
     text: Arc<ScriptedText>,
     gate: Gate,
@@ -127,6 +128,14 @@ struct ScriptedEngine<'a> {
 }
 
 impl ScriptedEngine<'_> {
+    /// What the texts of a step say should happen to the engine.
+    fn crash(&self, text: &str) {
+        if text.contains("DEVICE") {
+            resume_unwind(Box::new(Crash { message: "secret: lost".into(), lasting: true }));
+        }
+        assert!(!text.contains("PANIC"), "as the text says");
+    }
+
     fn answer(
         &self,
         id: WorkId,
@@ -230,7 +239,7 @@ impl Step for ScriptedEngine<'_> {
         let batch: Vec<String> = works.iter().map(|(_, work)| words(work.ask())).collect();
         self.model.batches.lock().unwrap().push(batch);
         for (id, work) in works {
-            assert!(!words(work.ask()).contains("PANIC"), "as the text says");
+            self.crash(&words(work.ask()));
             counters.prompt_tokens += work.num_prompt_tokens() as u64;
             let result = self.answer(id, work.ask(), report);
             report(Event::Done { id, result });

@@ -3,7 +3,8 @@
 //! A step that panics takes nobody along. The engine is made anew, and everything it
 //! was working on is done again, one piece at a time, until the piece that panics does
 //! so alone; only that one fails. Work is deterministic, so text that was streamed
-//! before is not streamed again.
+//! before is not streamed again. Where a new engine would fail as well (a lost device),
+//! the model is given up, and the server says that it is not ready.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use patarm_reward::model::ItemFault;
 use patarm_reward::serving::{
-    Answer, Counters, Event, ModelCard, Prepared, ServedEngine, ServedModel, WorkId,
+    Answer, Counters, Crash, Event, ModelCard, Prepared, ServedEngine, ServedModel, WorkId,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -78,12 +79,6 @@ struct Desk {
     finished_tokens: usize,
 }
 
-/// How the life of an engine ended.
-enum End {
-    Closed,
-    Panicked,
-}
-
 impl Worker {
     /// Serves until the queue is closed; what it holds then is dropped.
     pub(crate) fn run(&self, model: &dyn ServedModel) {
@@ -91,14 +86,13 @@ impl Worker {
         let mut idle_panics = 0;
         loop {
             let lived = catch_unwind(AssertUnwindSafe(|| self.live(model, &mut desk)));
-            match lived.unwrap_or(End::Panicked) {
-                End::Closed => return,
-                End::Panicked if !desk.running.is_empty() => idle_panics = 0,
-                End::Panicked => idle_panics += 1,
-            }
+            let Err(payload) = lived else { return };
+            let Crash { message, lasting } = Crash::of(payload.as_ref());
+            idle_panics = if desk.running.is_empty() { idle_panics + 1 } else { 0 };
             self.metrics.panic(&self.card.name);
-            tracing::error!(model = self.card.name, held = desk.running.len(), "engine panicked");
-            if idle_panics == MAX_IDLE_PANICS {
+            let held = desk.running.len();
+            tracing::error!(model = self.card.name, held, lasting, message, "engine crashed");
+            if lasting || idle_panics == MAX_IDLE_PANICS {
                 // Dropping the senders tells everybody who waits.
                 self.queue.fail();
                 return;
@@ -122,13 +116,13 @@ impl Worker {
         }
     }
 
-    /// One engine's life.
-    fn live(&self, model: &dyn ServedModel, desk: &mut Desk) -> End {
+    /// One engine's life, until the queue is closed.
+    fn live(&self, model: &dyn ServedModel, desk: &mut Desk) {
         let mut engine = model.engine();
         let mut seen = Counters::default();
         loop {
             if self.queue.is_closed() {
-                return End::Closed;
+                return;
             }
             self.drop_cancelled(engine.as_mut(), desk);
             let admitted = self.admit(engine.as_mut(), desk);
@@ -137,7 +131,7 @@ impl Worker {
                     continue;
                 }
                 if !self.queue.wait() {
-                    return End::Closed;
+                    return;
                 }
                 continue;
             }

@@ -6,6 +6,10 @@
 //! and adds them up in the same tree, so only the fused multiply-add separates
 //! the portable copy from the others.
 
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod token;
+
 pub(crate) mod dots;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;

@@ -34,7 +34,7 @@ pub enum FaultKind {
 
 impl DeviceFault {
     /// A fault of a kind, in one sentence.
-    pub(crate) fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self { message: message.into(), kind }
     }
 

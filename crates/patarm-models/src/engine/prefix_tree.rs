@@ -64,12 +64,10 @@ impl PrefixTree {
             self.drop_use(parent);
             return Some((id, true));
         }
-        let slots = loop {
-            if let Some(slots) = cache.take(tokens.len()) {
-                break slots;
-            }
-            cache.give_back(self.evict()?);
-        };
+        if !self.make_room(cache, tokens.len()) {
+            return None;
+        }
+        let slots = cache.take(tokens.len())?;
         let depth = parent.map_or(0, |id| self.node(id).depth) + tokens.len();
         let node = Node {
             parent,
@@ -112,8 +110,19 @@ impl PrefixTree {
         }
     }
 
+    /// Forgets unused segments until `needed` slots are free; says whether they are.
+    pub(super) fn make_room(&mut self, cache: &mut KvCache, needed: usize) -> bool {
+        while cache.num_free() < needed {
+            match self.evict() {
+                Some(slots) => cache.give_back(slots),
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// Forgets the unused segment that was used longest ago and returns its slots.
-    pub(super) fn evict(&mut self) -> Option<Slots> {
+    fn evict(&mut self) -> Option<Slots> {
         let unused = self.nodes.iter().enumerate().filter_map(|(index, node)| {
             let node = node.as_ref()?;
             (node.users == 0 && node.last_hidden.is_some()).then_some((node.last_use, index))

@@ -60,6 +60,25 @@ async fn one_panic_fails_one_item() {
 }
 
 #[tokio::test]
+async fn a_lost_device_gives_the_model_up() {
+    let gate = Gate::default();
+    let (core, batches) = core(Limits::default(), &gate);
+    let first = submit(&core, 1, &["a", "b DEVICE"]).await;
+    let other = submit(&core, 2, &["c"]).await;
+    gate.open();
+    for result in first.collect().await.into_iter().chain(other.collect().await) {
+        let fault = result.unwrap_err();
+        assert_eq!(fault.code, FaultCode::Internal);
+        assert!(!fault.message.contains("secret"));
+    }
+    assert!(!core.hosts()[0].is_alive());
+    let later = core.submit(core.host(None).unwrap(), 1, vec![ask("d")]).await;
+    assert_eq!(later.unwrap_err().code, FaultCode::Unavailable);
+    // Nothing was tried again on a new engine.
+    assert_eq!(batches.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn batches_keep_to_their_budget() {
     let gate = Gate::default();
     let (core, batches) = core(Limits { max_batch_tokens: 12, ..Limits::default() }, &gate);

@@ -82,18 +82,6 @@ fn run_avx512<K: Kernel>(token: Avx512, kernel: K) -> K::Output {
     kernel.run(token)
 }
 
-/// Defines a method whose body may use the token's instructions.
-macro_rules! with_token {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($arg: $ty),*) -> $ret {
-            // SAFETY: the token exists, so the instructions are present; memory
-            // is reached through references to whole arrays.
-            unsafe { $body }
-        }
-    )*};
-}
-
 /// Two registers of eight lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair(pub(super) __m256, pub(super) __m256);

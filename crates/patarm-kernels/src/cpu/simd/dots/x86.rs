@@ -48,18 +48,6 @@ fn run_vnni<K: DotKernel>(token: Vnni, kernel: K) {
     kernel.run(token);
 }
 
-/// Defines a method whose body may use the token's instructions.
-macro_rules! with_token {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($arg: $ty),*) -> $ret {
-            // SAFETY: the token exists, so the instructions are present; memory
-            // is reached through references to whole arrays.
-            unsafe { $body }
-        }
-    )*};
-}
-
 /// Two registers of integers.
 #[derive(Clone, Copy)]
 pub(crate) struct IntPair(__m256i, __m256i);
