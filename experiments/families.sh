@@ -19,6 +19,7 @@ samples=$out/samples
 arms=${ARMS:-"hh bradley_terry 0
 hh ebrm 0
 hh ebrm_more 0
+hh ebrm_raw 0
 hh soli_reward 0
 hh ties 0
 hh oprm 0
@@ -27,6 +28,7 @@ hh patarm 0
 ultrafeedback bradley_terry 0
 ultrafeedback ebrm 0
 ultrafeedback ebrm_more 0
+ultrafeedback ebrm_raw 0
 ultrafeedback soli_reward 0
 ultrafeedback ties 0
 ultrafeedback oprm 0
@@ -76,11 +78,11 @@ run_arm() {
     local recipe=$family
     case $family in
     ties) recipe=soli_reward ;;
-    ebrm_more) recipe=ebrm ;;
+    ebrm_more | ebrm_raw) recipe=ebrm ;;
     esac
     # The recipes' rate is meant for more than the 25 updates of one epoch here.
     case $family in
-    patarm | ebrm | ebrm_more) ;;
+    patarm | ebrm | ebrm_more | ebrm_raw) ;;
     *) changes+=("$recipe.optimizer.learning_rate=2e-4") ;;
     esac
     case $family in
@@ -89,16 +91,20 @@ run_arm() {
         recipe=hh_rlhf
         changes+=("parameters.freeze_below=18" "cold_start.steps=16" "grpo.pairs=16" "grpo.steps=25")
         ;;
-    ebrm | ebrm_more)
+    ebrm | ebrm_more | ebrm_raw)
         local base=$out/$set-bradley_terry-f$flip-s$seed
         if ! [ -e "$base.seconds" ]; then
             rmdir "$run.taken"
             return
         fi
         changes+=("model=$base/checkpoints/final")
-        if [ "$family" = ebrm_more ]; then
+        if [ "$family" != ebrm ]; then
             # The recipe's batch makes ten updates of so few pairs.
             changes+=("ebrm.schedule.batch=16" "ebrm.optimizer.learning_rate=1e-3")
+        fi
+        if [ "$family" = ebrm_raw ]; then
+            # As the authors do for small models: most rewards then start at themselves.
+            changes+=("ebrm.scaling={ kind = \"raw\" }")
         fi
         ;;
     soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use patarm_eval::compare::compare;
+use patarm_eval::interval::{Estimate, Interval};
 use patarm_eval::pairs::{Evaluated, PairsEvaluator, evaluate_pairs};
 use patarm_eval::store;
 use patarm_files::open_model;
@@ -295,8 +297,22 @@ impl EnergyRun<'_> {
         let model = EnergyRewardModel { base, net, config, name: "trained".into() };
         let evaluated = evaluate_pairs(&model, &used, &options)?;
         store::write_folder(&out.join("evaluations/trained"), &evaluated)?;
+        let gain = compare(&of_base, &evaluated, options.resampling)?.overall.half_credit;
+        gain_over_base(&gain).iter().for_each(|text| output::remark(text));
         Ok(Some(evaluated))
     }
+}
+
+/// What refinement changed, in a sentence: it can lose what its base knows.
+fn gain_over_base(gain: &Estimate) -> Option<String> {
+    let Interval { low, high } = gain.interval?;
+    let [value, low, high] = [gain.value?, low, high].map(|share| 100.0 * share);
+    let advice = if high < 0.0 {
+        "; the base alone is the better reward: refine it with more pairs, or not at all"
+    } else {
+        ""
+    };
+    Some(format!("against its base: {value:+.1} points [{low:+.1}, {high:+.1}]{advice}"))
 }
 
 fn description(
@@ -337,5 +353,28 @@ impl RewardModel for BaseRewards<'_> {
 
     fn name(&self) -> String {
         self.0.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_as_one() {
+        let gain = |value, low, high| Estimate {
+            value: Some(value),
+            interval: Some(Interval { low, high }),
+            n: 300,
+        };
+        let lost = gain_over_base(&gain(-0.11, -0.169, -0.053)).unwrap();
+        assert!(
+            lost.starts_with("against its base: -11.0 points [-16.9, -5.3]; the base"),
+            "{lost}"
+        );
+        // An interval with zero in it shows no loss.
+        let level = gain_over_base(&gain(-0.01, -0.05, 0.0)).unwrap();
+        assert_eq!(level, "against its base: -1.0 points [-5.0, +0.0]");
+        assert_eq!(gain_over_base(&Estimate { value: None, interval: None, n: 0 }), None);
     }
 }
