@@ -55,6 +55,28 @@ pub struct RopeShape {
     pub head_dim: usize,
 }
 
+/// Norms of the heads of every token and the rotation after them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RotatedNorm<'a> {
+    /// Position of each token.
+    pub positions: &'a [u32],
+    /// A frequency for each pair of a head.
+    pub inverse_frequencies: &'a [f32],
+    /// Tokens and heads.
+    pub shape: RopeShape,
+    /// Added to the mean square of a head.
+    pub eps: f32,
+}
+
+impl RotatedNorm<'_> {
+    /// The normalisation alone: a row for each head of each token.
+    #[must_use]
+    pub fn norm_shape(&self) -> NormShape {
+        let RopeShape { tokens, heads, head_dim } = self.shape;
+        NormShape { rows: tokens * heads, dim: head_dim, eps: self.eps }
+    }
+}
+
 /// Direction of the rotation: the gradient of a rotation is the rotation back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeTurn {
@@ -310,6 +332,33 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         inverse_frequencies: &[f32],
         shape: RopeShape,
         turn: RopeTurn,
+    );
+
+    /// [`Backend::rms_norm`] of every head, then [`Backend::rope`], in one pass.
+    ///
+    /// # Shapes
+    /// `x`, `out`: `[tokens, heads, head_dim]`; `weight`: `[head_dim]`; `inv_rms`:
+    /// `[tokens, heads]`.
+    fn rotated_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        operation: RotatedNorm<'_>,
+        out: &mut Buffer,
+        inv_rms: &mut Buffer,
+    );
+
+    /// Gradient of [`Backend::rotated_norm`]: `d_x` is set, `d_weight` added to when
+    /// given; `d_out` may be overwritten.
+    fn rotated_norm_backward(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        inv_rms: &Buffer,
+        d_out: &mut Buffer,
+        operation: RotatedNorm<'_>,
+        d_x: &mut Buffer,
+        d_weight: Option<&mut Buffer>,
     );
 
     /// `out = silu(gate) · up`.

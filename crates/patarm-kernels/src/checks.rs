@@ -2,7 +2,8 @@
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::backend::{
-    AdamW, ChosenTokens, LinearShape, NormShape, SLOTS_TOGETHER, StatisticsShape,
+    AdamW, ChosenTokens, LinearShape, NormShape, RopeShape, RotatedNorm, SLOTS_TOGETHER,
+    StatisticsShape,
 };
 use crate::buffer::Buffer;
 
@@ -22,6 +23,23 @@ pub(crate) fn check_norm(rows: &[&Buffer], weight: &Buffer, inv_rms: &Buffer, sh
     }
     check(weight, shape.dim, "rms_norm: weight");
     check(inv_rms, shape.rows, "rms_norm: inv_rms");
+}
+
+pub(crate) fn check_rope(x: &Buffer, positions: &[u32], frequencies: &[f32], shape: RopeShape) {
+    check(x, shape.tokens * shape.heads * shape.head_dim, "rope");
+    assert_eq!(positions.len(), shape.tokens, "rope: a position per token");
+    assert_eq!(2 * frequencies.len(), shape.head_dim, "rope: a frequency per pair");
+}
+
+pub(crate) fn check_rotated_norm(
+    rows: &[&Buffer],
+    weight: &Buffer,
+    inv_rms: &Buffer,
+    operation: &RotatedNorm<'_>,
+) {
+    check_norm(rows, weight, inv_rms, operation.norm_shape());
+    let RotatedNorm { positions, inverse_frequencies, shape, .. } = *operation;
+    rows.iter().for_each(|rows| check_rope(rows, positions, inverse_frequencies, shape));
 }
 
 pub(crate) fn check_linear(x: &Buffer, weight: &Buffer, out: &Buffer, shape: LinearShape) {

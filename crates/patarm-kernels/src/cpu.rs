@@ -26,13 +26,13 @@ use std::sync::Arc;
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, SLOTS_TOGETHER,
-    StatisticsGradient, StatisticsShape, TokenStatistics, Update,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    SLOTS_TOGETHER, StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 use crate::buffer::{Buffer, Pool};
 use crate::checks::{
-    check, check_adamw, check_attention, check_ids, check_linear, check_norm, check_sample,
-    check_slots, check_statistics,
+    check, check_adamw, check_attention, check_ids, check_linear, check_norm, check_rope,
+    check_rotated_norm, check_sample, check_slots, check_statistics,
 };
 use crate::quantised::QuantisedMatrix;
 use crate::sampling::SamplingOptions;
@@ -41,6 +41,7 @@ use linear::{DenseWeight, LinearMap, Matrix, Product, Weight};
 use options::Kernels;
 pub use options::{CpuOptions, Instructions, Precision};
 pub(crate) use quantised::Packed;
+use rope::Rotations;
 use simd::Isa;
 use simd::dots::Bytes;
 use threads::Threads;
@@ -227,8 +228,8 @@ impl Backend for Cpu {
         inv_rms: &mut Buffer,
     ) {
         check_norm(&[x, out], weight, inv_rms, shape);
-        let (x, weight) = (x.host(), weight.host());
-        norm::forward(self, x, weight, shape, out.host_mut(), inv_rms.host_mut());
+        let results = (out.host_mut(), inv_rms.host_mut());
+        norm::forward(self, (x.host(), weight.host()), shape, None, results);
     }
 
     fn rms_norm_backward(
@@ -251,6 +252,7 @@ impl Backend for Cpu {
             weight: weight.host(),
             inv_rms: inv_rms.host(),
             d_out: d_out.host(),
+            rotations: None,
         };
         operands.compute(self, d_x.0.host_mut(), d_x.1, d_weight);
     }
@@ -336,10 +338,50 @@ impl Backend for Cpu {
         shape: RopeShape,
         turn: RopeTurn,
     ) {
-        check(x, shape.tokens * shape.heads * shape.head_dim, "rope");
-        assert_eq!(positions.len(), shape.tokens, "rope: a position per token");
-        assert_eq!(2 * inverse_frequencies.len(), shape.head_dim, "rope: a frequency per pair");
-        rope::rotate(self, x.host_mut(), positions, inverse_frequencies, shape, turn);
+        check_rope(x, positions, inverse_frequencies, shape);
+        let rotations = Rotations::new(self, positions, inverse_frequencies, shape);
+        rotations.rotate(self, x.host_mut(), turn);
+    }
+
+    fn rotated_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        operation: RotatedNorm<'_>,
+        out: &mut Buffer,
+        inv_rms: &mut Buffer,
+    ) {
+        check_rotated_norm(&[x, out], weight, inv_rms, &operation);
+        let rotations = Rotations::of(self, &operation);
+        let (operands, shape) = ((x.host(), weight.host()), operation.norm_shape());
+        let results = (out.host_mut(), inv_rms.host_mut());
+        norm::forward(self, operands, shape, Some(&rotations), results);
+    }
+
+    fn rotated_norm_backward(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        inv_rms: &Buffer,
+        d_out: &mut Buffer,
+        operation: RotatedNorm<'_>,
+        d_x: &mut Buffer,
+        d_weight: Option<&mut Buffer>,
+    ) {
+        check_rotated_norm(&[x, d_out, d_x], weight, inv_rms, &operation);
+        if let Some(d_weight) = &d_weight {
+            check(d_weight, weight.len(), "rotated_norm_backward: d_weight");
+        }
+        let rotations = Rotations::of(self, &operation);
+        let operands = norm::Backward {
+            x: x.host(),
+            weight: weight.host(),
+            inv_rms: inv_rms.host(),
+            d_out: d_out.host(),
+            rotations: Some(&rotations),
+        };
+        let d_weight = d_weight.map(Buffer::host_mut);
+        operands.compute(self, d_x.host_mut(), Update::Set, d_weight);
     }
 
     fn swiglu(&self, gate: &Buffer, up: &Buffer, out: &mut Buffer) {

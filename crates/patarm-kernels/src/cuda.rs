@@ -31,13 +31,13 @@ use std::sync::Arc;
 use self::core::{Core, bytes_of_f32};
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, StatisticsGradient,
-    StatisticsShape, TokenStatistics, Update,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 use crate::buffer::Buffer;
 use crate::checks::{
-    check, check_adamw, check_attention, check_ids, check_linear, check_norm, check_sample,
-    check_statistics,
+    check, check_adamw, check_attention, check_ids, check_linear, check_norm, check_rope,
+    check_rotated_norm, check_sample, check_statistics,
 };
 use crate::cpu::Precision;
 use crate::quantised::QuantisedMatrix;
@@ -280,10 +280,43 @@ impl Backend for Cuda {
         shape: RopeShape,
         turn: RopeTurn,
     ) {
-        check(x, shape.tokens * shape.heads * shape.head_dim, "rope");
-        assert_eq!(positions.len(), shape.tokens, "rope: a position per token");
-        assert_eq!(2 * inverse_frequencies.len(), shape.head_dim, "rope: a frequency per pair");
+        check_rope(x, positions, inverse_frequencies, shape);
         rows::rope(&self.core, x, (positions, inverse_frequencies), shape, turn);
+    }
+
+    fn rotated_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        operation: RotatedNorm<'_>,
+        out: &mut Buffer,
+        inv_rms: &mut Buffer,
+    ) {
+        check_rotated_norm(&[x, out], weight, inv_rms, &operation);
+        rows::rotated_norm(&self.core, (x, weight), operation, out, inv_rms);
+    }
+
+    fn rotated_norm_backward(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        inv_rms: &Buffer,
+        d_out: &mut Buffer,
+        operation: RotatedNorm<'_>,
+        d_x: &mut Buffer,
+        d_weight: Option<&mut Buffer>,
+    ) {
+        check_rotated_norm(&[x, d_out, d_x], weight, inv_rms, &operation);
+        if let Some(d_weight) = &d_weight {
+            check(d_weight, weight.len(), "rotated_norm_backward: d_weight");
+        }
+        rows::rotated_norm_backward(&self.core, (x, weight, inv_rms), operation, d_out, d_x);
+        if let Some(d_weight) = d_weight {
+            // What turned back lies in place of the gradient.
+            let shape = operation.norm_shape();
+            let operands = rows::NormBackward { x, weight, inv_rms, d_out, shape };
+            operands.add_weight_gradient(&self.core, d_weight);
+        }
     }
 
     fn swiglu(&self, gate: &Buffer, up: &Buffer, out: &mut Buffer) {

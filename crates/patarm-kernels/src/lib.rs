@@ -31,8 +31,8 @@ pub mod sampling;
 
 pub use attention_plan::{AttentionPlan, AttentionShape, KEY_BLOCK, QueryRun, Span};
 pub use backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, SLOTS_TOGETHER,
-    StatisticsGradient, StatisticsShape, TokenStatistics, Update,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    SLOTS_TOGETHER, StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 pub use buffer::Buffer;
 pub use cpu::{Cpu, CpuOptions, Instructions, Precision};

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use patarm_models::kernels::{
     AdamW, AttentionPlan, AttentionShape, Backend, Buffer, ChosenTokens, Cpu, CpuOptions,
-    LinearShape, NormShape, Precision, QuantisedMatrix, RopeShape, RopeTurn, SamplingOptions,
-    StatisticsGradient, StatisticsShape, TokenStatistics, Update, random,
+    LinearShape, NormShape, Precision, QuantisedMatrix, RopeShape, RopeTurn, RotatedNorm,
+    SamplingOptions, StatisticsGradient, StatisticsShape, TokenStatistics, Update, random,
 };
 use patarm_models::{
     AdamWConfig, Decoder, DecoderShape, Engine, EngineLimits, Forest, ForwardOptions,
@@ -357,6 +357,32 @@ impl Backend for Timed {
         turn: RopeTurn,
     ) {
         self.timed("rope", || self.inner.rope(x, positions, inverse_frequencies, shape, turn))
+    }
+
+    fn rotated_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        operation: RotatedNorm<'_>,
+        out: &mut Buffer,
+        inv_rms: &mut Buffer,
+    ) {
+        self.timed("rotated_norm", || self.inner.rotated_norm(x, weight, operation, out, inv_rms))
+    }
+
+    fn rotated_norm_backward(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        inv_rms: &Buffer,
+        d_out: &mut Buffer,
+        operation: RotatedNorm<'_>,
+        d_x: &mut Buffer,
+        d_weight: Option<&mut Buffer>,
+    ) {
+        self.timed("rotated_norm_backward", || {
+            self.inner.rotated_norm_backward(x, weight, inv_rms, d_out, operation, d_x, d_weight)
+        })
     }
 
     fn swiglu(&self, gate: &Buffer, up: &Buffer, out: &mut Buffer) {

@@ -6,7 +6,8 @@
 //! memory and would be a third of what is kept.
 
 use patarm_kernels::{
-    AttentionPlan, AttentionShape, Backend, Buffer, NormShape, RopeShape, RopeTurn, Update,
+    AttentionPlan, AttentionShape, Backend, Buffer, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    Update,
 };
 
 use crate::linear::Linear;
@@ -105,10 +106,17 @@ impl Context<'_> {
         NormShape { rows: self.tokens(), dim: self.shape.hidden, eps: self.shape.norm_eps }
     }
 
-    fn head_norm_shape(&self, heads: usize) -> NormShape {
-        NormShape {
-            rows: self.tokens() * heads,
-            dim: self.shape.head_dim,
+    /// Heads of queries or of keys: as many as `x` has a token.
+    fn rope_shape(&self, x: &Buffer) -> RopeShape {
+        let head_dim = self.shape.head_dim;
+        RopeShape { tokens: self.tokens(), heads: x.len() / (self.tokens() * head_dim), head_dim }
+    }
+
+    fn rotated_norm_of(&self, x: &Buffer) -> RotatedNorm<'_> {
+        RotatedNorm {
+            positions: self.positions,
+            inverse_frequencies: &self.shape.inverse_frequencies,
+            shape: self.rope_shape(x),
             eps: self.shape.norm_eps,
         }
     }
@@ -158,8 +166,8 @@ impl Context<'_> {
         copy
     }
 
-    fn rope(&self, x: &mut Buffer, heads: usize, turn: RopeTurn) {
-        let shape = RopeShape { tokens: self.tokens(), heads, head_dim: self.shape.head_dim };
+    fn rope(&self, x: &mut Buffer, turn: RopeTurn) {
+        let shape = self.rope_shape(x);
         self.backend.rope(x, self.positions, &self.shape.inverse_frequencies, shape, turn);
     }
 
@@ -223,17 +231,19 @@ impl Block {
         let mut k = context.linear(&self.k, normed);
         let v = context.linear(&self.v, normed);
         let before_norm = self.qk_norm.map(|(q_weight, k_weight)| {
-            let (q_normed, q_inv_rms) = head_norm(context, &q, q_weight, context.shape.heads);
-            let (k_normed, k_inv_rms) = head_norm(context, &k, k_weight, context.shape.kv_heads);
+            let (q_rotated, q_inv_rms) = rotated_norm(context, &q, q_weight);
+            let (k_rotated, k_inv_rms) = rotated_norm(context, &k, k_weight);
             BeforeNorm {
-                q: std::mem::replace(&mut q, q_normed),
-                k: std::mem::replace(&mut k, k_normed),
+                q: std::mem::replace(&mut q, q_rotated),
+                k: std::mem::replace(&mut k, k_rotated),
                 q_inv_rms,
                 k_inv_rms,
             }
         });
-        context.rope(&mut q, context.shape.heads, RopeTurn::Forward);
-        context.rope(&mut k, context.shape.kv_heads, RopeTurn::Forward);
+        if before_norm.is_none() {
+            context.rope(&mut q, RopeTurn::Forward);
+            context.rope(&mut k, RopeTurn::Forward);
+        }
         Heads { q, k, v, before_norm }
     }
 
@@ -325,13 +335,14 @@ impl Block {
             &mut d_k,
             &mut d_v,
         );
-        context.rope(&mut d_q, context.shape.heads, RopeTurn::Backward);
-        context.rope(&mut d_k, context.shape.kv_heads, RopeTurn::Backward);
         if let (Some((q_weight, k_weight)), Some(before)) = (self.qk_norm, &heads.before_norm) {
             let q_saved = (&before.q, &before.q_inv_rms);
-            d_q = head_norm_backward(context, gradients, q_weight, q_saved, &d_q);
+            d_q = rotated_norm_backward(context, gradients, q_weight, q_saved, d_q);
             let k_saved = (&before.k, &before.k_inv_rms);
-            d_k = head_norm_backward(context, gradients, k_weight, k_saved, &d_k);
+            d_k = rotated_norm_backward(context, gradients, k_weight, k_saved, d_k);
+        } else {
+            context.rope(&mut d_q, RopeTurn::Backward);
+            context.rope(&mut d_k, RopeTurn::Backward);
         }
         let (normed, _) = context.norm(&saved.x, self.attention_norm);
         let mut d_normed = backend.alloc(normed.len());
@@ -375,38 +386,33 @@ fn attend(context: &Context<'_>, q: &Buffer, k: &Buffer, v: &Buffer) -> (Buffer,
     (out, log_sum_exp)
 }
 
-fn head_norm(
-    context: &Context<'_>,
-    x: &Buffer,
-    weight: ParameterId,
-    heads: usize,
-) -> (Buffer, Buffer) {
+/// The heads after their norm and rotation, and the norm's inverse root mean squares.
+fn rotated_norm(context: &Context<'_>, x: &Buffer, weight: ParameterId) -> (Buffer, Buffer) {
+    let operation = context.rotated_norm_of(x);
     let mut out = context.backend.alloc(x.len());
-    let mut inv_rms = context.backend.alloc(context.tokens() * heads);
-    let shape = context.head_norm_shape(heads);
-    context.backend.rms_norm(x, context.parameters.value(weight), shape, &mut out, &mut inv_rms);
+    let mut inv_rms = context.backend.alloc(operation.norm_shape().rows);
+    let weight = context.parameters.value(weight);
+    context.backend.rotated_norm(x, weight, operation, &mut out, &mut inv_rms);
     (out, inv_rms)
 }
 
-fn head_norm_backward(
+fn rotated_norm_backward(
     context: &Context<'_>,
     gradients: &mut Gradients,
     weight: ParameterId,
     (x, inv_rms): (&Buffer, &Buffer),
-    d_out: &Buffer,
+    mut d_out: Buffer,
 ) -> Buffer {
     let mut d_x = context.backend.alloc(x.len());
-    let shape = context.head_norm_shape(x.len() / (context.tokens() * context.shape.head_dim));
     let value = context.parameters.value(weight);
-    let d_weight = gradients.get_mut(weight);
-    context.backend.rms_norm_backward(
+    context.backend.rotated_norm_backward(
         x,
         value,
         inv_rms,
-        d_out,
-        shape,
-        (&mut d_x, Update::Set),
-        d_weight,
+        &mut d_out,
+        context.rotated_norm_of(x),
+        &mut d_x,
+        gradients.get_mut(weight),
     );
     d_x
 }

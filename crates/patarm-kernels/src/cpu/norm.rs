@@ -1,26 +1,29 @@
 //! Root-mean-square normalisation (Zhang & Sennrich, arXiv 1910.07467).
 
 use super::Cpu;
+use super::rope::Rotations;
 use super::rows::add_partial_sums;
 use super::simd::{Kernel, LANES, Simd};
-use crate::backend::{NormShape, Update};
+use crate::backend::{NormShape, RopeTurn, Update};
 
 /// Rows of one piece of work; also fixes how the weight's gradient is summed.
 const ROWS: usize = 64;
 
-/// `out = x · inv_rms · weight`.
+/// `out = x · inv_rms · weight`, rotated where rows are heads that are.
 pub(crate) fn forward(
     cpu: &Cpu,
-    x: &[f32],
-    weight: &[f32],
+    (x, weight): (&[f32], &[f32]),
     shape: NormShape,
-    out: &mut [f32],
-    inv_rms: &mut [f32],
+    rotations: Option<&Rotations<'_>>,
+    (out, inv_rms): (&mut [f32], &mut [f32]),
 ) {
     let dim = shape.dim;
     cpu.threads.each_chunk_of_two((out, ROWS * dim), (inv_rms, ROWS), |n, out, inv_rms| {
         let x = &x[n * ROWS * dim..][..out.len()];
-        cpu.isa.run(Forward { x, weight, eps: shape.eps, out, inv_rms });
+        cpu.isa.run(Forward { x, weight, eps: shape.eps, out: &mut *out, inv_rms });
+        if let Some(rotations) = rotations {
+            rotations.rotate_rows(n * ROWS, out, RopeTurn::Forward);
+        }
     });
 }
 
@@ -63,6 +66,8 @@ pub(crate) struct Backward<'a> {
     pub(crate) weight: &'a [f32],
     pub(crate) inv_rms: &'a [f32],
     pub(crate) d_out: &'a [f32],
+    /// What rotated the output.
+    pub(crate) rotations: Option<&'a Rotations<'a>>,
 }
 
 impl Backward<'_> {
@@ -85,7 +90,13 @@ impl Backward<'_> {
             |n, d_x, d_weight| {
                 d_weight.fill(0.0);
                 let part = self.rows_from(n * ROWS, d_x.len() / dim);
-                cpu.isa.run(BackwardRows { rows: part, update, d_x, d_weight });
+                let back = self.rotations.map(|rotations| {
+                    let mut rows = part.d_out.to_vec();
+                    rotations.rotate_rows(n * ROWS, &mut rows, RopeTurn::Backward);
+                    rows
+                });
+                let rows = Backward { d_out: back.as_deref().unwrap_or(part.d_out), ..part };
+                cpu.isa.run(BackwardRows { rows, update, d_x, d_weight });
             },
         );
         if let Some(d_weight) = d_weight {
@@ -117,7 +128,7 @@ impl Kernel for BackwardRows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Backward { x, weight, inv_rms, d_out } = self.rows;
+        let Backward { x, weight, inv_rms, d_out, .. } = self.rows;
         let dim = weight.len();
         let operands = x.chunks_exact(dim).zip(d_out.chunks_exact(dim)).zip(inv_rms);
         for (((x, d_out), &inv_rms), d_x) in operands.zip(self.d_x.chunks_exact_mut(dim)) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::Cpu;
-use crate::backend::{RopeShape, RopeTurn};
+use crate::backend::{RopeShape, RopeTurn, RotatedNorm};
 
 /// Positions up to this one are kept in a table; later ones are computed anew.
 const TABLE_POSITIONS: usize = 1 << 16;
@@ -84,36 +84,67 @@ impl RotationTables {
     }
 }
 
-/// Rotates every head of every token in place.
-pub(crate) fn rotate(
-    cpu: &Cpu,
-    x: &mut [f32],
-    positions: &[u32],
-    inverse_frequencies: &[f32],
+/// The rotations of a batch: rows are the heads of one token after the other.
+pub(crate) struct Rotations<'a> {
+    table: Arc<RotationTable>,
+    positions: &'a [u32],
+    inverse_frequencies: &'a [f32],
     shape: RopeShape,
-    turn: RopeTurn,
-) {
-    let width = shape.heads * shape.head_dim;
-    let Some(&last) = positions.iter().max() else {
-        return;
-    };
-    if width == 0 {
-        return;
+}
+
+impl<'a> Rotations<'a> {
+    pub(crate) fn new(
+        cpu: &Cpu,
+        positions: &'a [u32],
+        inverse_frequencies: &'a [f32],
+        shape: RopeShape,
+    ) -> Self {
+        let last = positions.iter().max().copied().unwrap_or(0);
+        let table = cpu.rotations.covering(inverse_frequencies, last);
+        Self { table, positions, inverse_frequencies, shape }
     }
-    let table = cpu.rotations.covering(inverse_frequencies, last);
-    cpu.threads.each_chunk(x, TOKENS * width, |n, x| {
-        let mut far = vec![0.0; 2 * inverse_frequencies.len()];
-        for (token, &position) in x.chunks_exact_mut(width).zip(&positions[n * TOKENS..]) {
-            let row = table.row(position).unwrap_or_else(|| {
-                write_rotation(position, inverse_frequencies, &mut far);
-                &far
-            });
-            let (cosines, sines) = row.split_at(inverse_frequencies.len());
-            for head in token.chunks_exact_mut(shape.head_dim) {
-                rotate_head(head, cosines, sines, turn);
-            }
+
+    pub(crate) fn of(cpu: &Cpu, operation: &RotatedNorm<'a>) -> Self {
+        let RotatedNorm { positions, inverse_frequencies, shape, .. } = *operation;
+        Self::new(cpu, positions, inverse_frequencies, shape)
+    }
+
+    /// Rotates every head of every token in place.
+    pub(crate) fn rotate(&self, cpu: &Cpu, x: &mut [f32], turn: RopeTurn) {
+        let rows = TOKENS * self.shape.heads;
+        cpu.threads.each_chunk(x, rows * self.shape.head_dim, |n, x| {
+            self.rotate_rows(n * rows, x, turn);
+        });
+    }
+
+    /// Rotates rows in place, of which the first is row `first` of the batch.
+    pub(crate) fn rotate_rows(&self, first: usize, rows: &mut [f32], turn: RopeTurn) {
+        let RopeShape { heads, head_dim, .. } = self.shape;
+        let mut far = Far { position: None, row: vec![0.0; head_dim] };
+        for (row, head) in (first..).zip(rows.chunks_exact_mut(head_dim.max(1))) {
+            let position = self.positions[row / heads];
+            let known = self.table.row(position);
+            let row = known.unwrap_or_else(|| far.row(position, self.inverse_frequencies));
+            let (cosines, sines) = row.split_at(self.inverse_frequencies.len());
+            rotate_head(head, cosines, sines, turn);
         }
-    });
+    }
+}
+
+/// The rotation of a position beyond the table, computed once for all heads of a token.
+struct Far {
+    position: Option<u32>,
+    row: Vec<f32>,
+}
+
+impl Far {
+    fn row(&mut self, position: u32, inverse_frequencies: &[f32]) -> &[f32] {
+        if self.position != Some(position) {
+            write_rotation(position, inverse_frequencies, &mut self.row);
+            self.position = Some(position);
+        }
+        &self.row
+    }
 }
 
 fn rotate_head(head: &mut [f32], cosines: &[f32], sines: &[f32], turn: RopeTurn) {

@@ -74,6 +74,8 @@ impl Program {
                 "column_partial",
                 "add_partial_rows",
                 "rope",
+                "rotated_norm",
+                "rotated_norm_backward",
                 "product_f32",
                 "product_bf16",
                 "statistics_begin",

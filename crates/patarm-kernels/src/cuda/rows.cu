@@ -96,26 +96,98 @@ KERNEL add_partial_rows(const float* partial, u32 pieces, u32 dim, float* sums) 
     sums[column] += sum;
 }
 
-// A block a token; angles are formed in f64, so that far positions lose nothing.
+// What turns the pairs (n, n + half) of every head of a token.
+struct Rotation {
+    float* cosines;
+    float* sines;
+    u32 half;
+};
+
+// The rotation of a block's token. Angles are formed in f64, so that far positions lose
+// nothing.
+__device__ __forceinline__ Rotation block_rotation(u8* memory, u32 position,
+                                                   const float* inverse_frequencies, u32 half,
+                                                   float sign) {
+    Rotation rotation = {(float*)memory, (float*)memory + half, half};
+    for (u32 n = threadIdx.x; n < half; n += blockDim.x) {
+        double sine, cosine;
+        sincos((double)position * (double)inverse_frequencies[n], &sine, &cosine);
+        rotation.cosines[n] = (float)cosine;
+        rotation.sines[n] = sign * (float)sine;
+    }
+    __syncthreads();
+    return rotation;
+}
+
+// Turns a pair and writes it to `low` and `half` further.
+__device__ __forceinline__ void turn(const Rotation& rotation, u32 n, float a, float b,
+                                     float* low) {
+    low[0] = a * rotation.cosines[n] - b * rotation.sines[n];
+    low[rotation.half] = b * rotation.cosines[n] + a * rotation.sines[n];
+}
+
+// A block a token.
 KERNEL rope(float* x, const u32* positions, const float* inverse_frequencies, u32 heads,
             u32 head_dim, float sign) {
     SHARED_MEMORY(memory);
     u32 half = head_dim / 2;
-    float* cosines = (float*)memory;
-    float* sines = cosines + half;
-    double position = (double)positions[blockIdx.x];
-    for (u32 n = threadIdx.x; n < half; n += blockDim.x) {
-        double sine, cosine;
-        sincos(position * (double)inverse_frequencies[n], &sine, &cosine);
-        cosines[n] = (float)cosine;
-        sines[n] = sign * (float)sine;
-    }
-    __syncthreads();
+    Rotation rotation =
+        block_rotation(memory, positions[blockIdx.x], inverse_frequencies, half, sign);
     float* token = x + (u64)blockIdx.x * heads * head_dim;
     for (u32 n = threadIdx.x; n < heads * half; n += blockDim.x) {
         float* low = token + n / half * head_dim + n % half;
-        float a = low[0], b = low[half];
-        low[0] = a * cosines[n % half] - b * sines[n % half];
-        low[half] = b * cosines[n % half] + a * sines[n % half];
+        turn(rotation, n % half, low[0], low[half], low);
+    }
+}
+
+// rms_norm of every head, then rope: a block a token, a warp a head.
+KERNEL rotated_norm(const float* x, const float* weight, const u32* positions,
+                    const float* inverse_frequencies, u32 heads, u32 head_dim, float eps,
+                    float* out, float* inv_rms) {
+    SHARED_MEMORY(memory);
+    u32 half = head_dim / 2, lane = threadIdx.x % WARP;
+    Rotation rotation =
+        block_rotation(memory, positions[blockIdx.x], inverse_frequencies, half, 1.0f);
+    for (u32 head = threadIdx.x / WARP; head < heads; head += blockDim.x / WARP) {
+        u64 row = (u64)blockIdx.x * heads + head;
+        const float* from = x + row * head_dim;
+        float squares = 0.0f;
+        for (u32 d = lane; d < head_dim; d += WARP) squares = fmaf(from[d], from[d], squares);
+        float scale = 1.0f / sqrtf(warp_sum(squares) / (float)head_dim + eps);
+        for (u32 n = lane; n < half; n += WARP) {
+            float a = from[n] * scale * weight[n];
+            float b = from[n + half] * scale * weight[n + half];
+            turn(rotation, n, a, b, out + row * head_dim + n);
+        }
+        if (lane == 0) inv_rms[row] = scale;
+    }
+}
+
+// The gradient: d_out turns back in place, d_x is as in rms_norm_backward.
+KERNEL rotated_norm_backward(const float* x, const float* weight, const float* inv_rms,
+                             const u32* positions, const float* inverse_frequencies, u32 heads,
+                             u32 head_dim, float* d_out, float* d_x) {
+    SHARED_MEMORY(memory);
+    u32 half = head_dim / 2, lane = threadIdx.x % WARP;
+    Rotation rotation =
+        block_rotation(memory, positions[blockIdx.x], inverse_frequencies, half, -1.0f);
+    for (u32 head = threadIdx.x / WARP; head < heads; head += blockDim.x / WARP) {
+        u64 row = (u64)blockIdx.x * heads + head;
+        const float* from = x + row * head_dim;
+        float* gradient = d_out + row * head_dim;
+        float dot = 0.0f;
+        for (u32 n = lane; n < half; n += WARP) {
+            turn(rotation, n, gradient[n], gradient[n + half], gradient + n);
+            dot = fmaf(from[n], weight[n] * gradient[n], dot);
+            dot = fmaf(from[n + half], weight[n + half] * gradient[n + half], dot);
+        }
+        float r = inv_rms[row];
+        float back = -(warp_sum(dot) / (float)head_dim) * r * r * r;
+        // A lane meets the pairs again that it turned itself.
+        for (u32 n = lane; n < half; n += WARP) {
+            for (u32 d = n; d < head_dim; d += half) {
+                d_x[row * head_dim + d] = fmaf(weight[d] * gradient[d], r, from[d] * back);
+            }
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Rows: gather and scatter, normalisation, rotation, column sums.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::core::{Core, Grid, input, number, output, scratch};
 use super::device::Argument;
-use crate::backend::{NormShape, RopeShape, RopeTurn, Update};
+use super::memory::Block;
+use crate::backend::{NormShape, RopeShape, RopeTurn, RotatedNorm, Update};
 use crate::buffer::Buffer;
 
 /// Least rows of a partial sum of columns.
@@ -143,12 +145,8 @@ pub(crate) fn rope(
         RopeTurn::Forward => 1.0,
         RopeTurn::Backward => -1.0,
     };
-    let positions = core.upload_u32(positions.to_vec());
-    let bits = inverse_frequencies.iter().map(|frequency| frequency.to_bits()).collect();
-    let frequencies = core.upload_u32(bits);
-    // A cosine and a sine a frequency.
-    let shared = 2 * size_of_val(inverse_frequencies);
-    let grid = Grid { shared_bytes: number(shared), ..Grid::blocks(shape.tokens) };
+    let [positions, frequencies] = upload_rotation(core, positions, inverse_frequencies);
+    let grid = rotation_grid(shape);
     let arguments = [
         output(x),
         scratch(&positions),
@@ -158,4 +156,62 @@ pub(crate) fn rope(
         Argument::F32(sign),
     ];
     core.launch("rope", grid, &arguments);
+}
+
+fn upload_rotation(core: &Core, positions: &[u32], inverse_frequencies: &[f32]) -> [Arc<Block>; 2] {
+    let bits = inverse_frequencies.iter().map(|frequency| frequency.to_bits()).collect();
+    [core.upload_u32(positions.to_vec()), core.upload_u32(bits)]
+}
+
+/// A block a token, with room for a cosine and a sine a pair.
+fn rotation_grid(shape: RopeShape) -> Grid {
+    let shared = shape.head_dim * size_of::<f32>();
+    Grid { shared_bytes: number(shared), ..Grid::blocks(shape.tokens) }
+}
+
+pub(crate) fn rotated_norm(
+    core: &Core,
+    (x, weight): (&Buffer, &Buffer),
+    operation: RotatedNorm<'_>,
+    out: &mut Buffer,
+    inv_rms: &mut Buffer,
+) {
+    let RotatedNorm { positions, inverse_frequencies, shape, eps } = operation;
+    let [positions, frequencies] = upload_rotation(core, positions, inverse_frequencies);
+    let arguments = [
+        input(x),
+        input(weight),
+        scratch(&positions),
+        scratch(&frequencies),
+        Argument::U32(number(shape.heads)),
+        Argument::U32(number(shape.head_dim)),
+        Argument::F32(eps),
+        output(out),
+        output(inv_rms),
+    ];
+    core.launch("rotated_norm", rotation_grid(shape), &arguments);
+}
+
+/// Sets `d_x`; `d_out` is afterwards the gradient before the rotation.
+pub(crate) fn rotated_norm_backward(
+    core: &Core,
+    (x, weight, inv_rms): (&Buffer, &Buffer, &Buffer),
+    operation: RotatedNorm<'_>,
+    d_out: &mut Buffer,
+    d_x: &mut Buffer,
+) {
+    let RotatedNorm { positions, inverse_frequencies, shape, .. } = operation;
+    let [positions, frequencies] = upload_rotation(core, positions, inverse_frequencies);
+    let arguments = [
+        input(x),
+        input(weight),
+        input(inv_rms),
+        scratch(&positions),
+        scratch(&frequencies),
+        Argument::U32(number(shape.heads)),
+        Argument::U32(number(shape.head_dim)),
+        output(d_out),
+        output(d_x),
+    ];
+    core.launch("rotated_norm_backward", rotation_grid(shape), &arguments);
 }

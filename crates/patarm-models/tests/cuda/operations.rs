@@ -2,7 +2,7 @@
 
 use patarm_models::kernels::{
     AdamW, Backend, ChosenTokens, LinearShape, Moments, NormShape, Precision, RopeShape, RopeTurn,
-    SamplingOptions, StatisticsGradient, StatisticsShape, Update, random,
+    RotatedNorm, SamplingOptions, StatisticsGradient, StatisticsShape, Update, random,
 };
 
 use crate::{below, close, cpu, devices, download, parity, poisoned, seed, values};
@@ -166,6 +166,39 @@ fn rotation() {
                 vec![("rope", download(b, &x))]
             });
         }
+    }
+}
+
+#[test]
+fn rotated_norms() {
+    for (heads, head_dim) in [(1, 2), (3, 64), (11, 128), (2, 34)] {
+        let positions: Vec<u32> = (0..9).map(|n| below(100_000, 18, n) as u32).collect();
+        let inverse_frequencies: Vec<f32> =
+            (0..head_dim / 2).map(|n| 10_000f32.powf(-2.0 * n as f32 / head_dim as f32)).collect();
+        let shape = RopeShape { tokens: positions.len(), heads, head_dim };
+        let operation = RotatedNorm {
+            positions: &positions,
+            inverse_frequencies: &inverse_frequencies,
+            shape,
+            eps: 1e-5,
+        };
+        let len = shape.tokens * heads * head_dim;
+        parity(Precision::F32, TIGHT, |b| {
+            let [x, mut d_out] = [91, 92].map(|stream| b.upload(&values(len, stream)));
+            let weight = b.upload(&values(head_dim, 93));
+            let rows = operation.norm_shape().rows;
+            let (mut out, mut inv_rms) = (poisoned(b, len), poisoned(b, rows));
+            b.rotated_norm(&x, &weight, operation, &mut out, &mut inv_rms);
+            let (mut d_x, mut d_weight) = (poisoned(b, len), b.upload(&values(head_dim, 94)));
+            let wanted = Some(&mut d_weight);
+            b.rotated_norm_backward(&x, &weight, &inv_rms, &mut d_out, operation, &mut d_x, wanted);
+            vec![
+                ("rotated_norm", download(b, &out)),
+                ("inv_rms", download(b, &inv_rms)),
+                ("d_x", download(b, &d_x)),
+                ("d_weight", download(b, &d_weight)),
+            ]
+        });
     }
 }
 

@@ -155,6 +155,51 @@ fn rotation_turns_pairs_and_the_gradient_turns_back() {
 }
 
 #[test]
+fn a_rotated_norm_is_a_norm_and_then_a_rotation() {
+    // More rows than one piece of work, heads that straddle pieces, positions off the table.
+    let positions: Vec<u32> = (0..70).map(|n| n * 1_000).collect();
+    for cpu in backends() {
+        for (heads, head_dim) in [(1, 2), (3, 6), (9, 64)] {
+            let inverse_frequencies: Vec<f32> =
+                (0..head_dim / 2).map(|n| 0.3f32.powi(n as i32 / 4)).collect();
+            let shape = RopeShape { tokens: positions.len(), heads, head_dim };
+            let operation = RotatedNorm {
+                positions: &positions,
+                inverse_frequencies: &inverse_frequencies,
+                shape,
+                eps: EPS as f32,
+            };
+            let len = shape.tokens * heads * head_dim;
+            let [x, weight] = [values(len, 8), values(head_dim, 9)].map(|data| cpu.upload(&data));
+            let rope = |x: &mut Buffer, turn| {
+                cpu.rope(x, &positions, &inverse_frequencies, shape, turn);
+            };
+            let norm = operation.norm_shape();
+            let [mut out, mut expected] = [0; 2].map(|_| cpu.alloc(len));
+            let [mut inv_rms, mut expected_rms] = [0; 2].map(|_| cpu.alloc(norm.rows));
+            cpu.rotated_norm(&x, &weight, operation, &mut out, &mut inv_rms);
+            cpu.rms_norm(&x, &weight, norm, &mut expected, &mut expected_rms);
+            rope(&mut expected, RopeTurn::Forward);
+            assert!(bits(out.host()) == bits(expected.host()));
+            assert!(bits(inv_rms.host()) == bits(expected_rms.host()));
+
+            let [mut d_out, mut back] = [0; 2].map(|_| cpu.upload(&values(len, 10)));
+            let [mut d_x, mut expected] = [0; 2].map(|_| cpu.alloc(len));
+            let [mut d_weight, mut added] = [0; 2].map(|_| cpu.upload(&values(head_dim, 11)));
+            let wanted = Some(&mut d_weight);
+            cpu.rotated_norm_backward(
+                &x, &weight, &inv_rms, &mut d_out, operation, &mut d_x, wanted,
+            );
+            rope(&mut back, RopeTurn::Backward);
+            let (target, wanted) = ((&mut expected, Update::Set), Some(&mut added));
+            cpu.rms_norm_backward(&x, &weight, &inv_rms, &back, norm, target, wanted);
+            assert!(bits(d_x.host()) == bits(expected.host()));
+            assert!(bits(d_weight.host()) == bits(added.host()));
+        }
+    }
+}
+
+#[test]
 fn rotations_of_several_models_do_not_mix() {
     let cpu = Cpu::new(1);
     let shape = RopeShape { tokens: 1, heads: 1, head_dim: 2 };
