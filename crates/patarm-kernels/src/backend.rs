@@ -224,6 +224,13 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         buffer
     }
 
+    /// The most memory of its own that a device has given at one time, in bytes; `None`
+    /// where memory is the process's. What a driver or its libraries take for themselves
+    /// is not counted.
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Copies host data into a new buffer.
     fn upload(&self, data: &[f32]) -> Buffer;
 

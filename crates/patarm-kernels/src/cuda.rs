@@ -150,6 +150,10 @@ impl Backend for Cuda {
         self.core.buffer(len)
     }
 
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        Some(self.core.memory.peak_bytes())
+    }
+
     fn upload(&self, data: &[f32]) -> Buffer {
         Buffer::on_device(self.core.upload_bytes(&bytes_of_f32(data)), data.len())
     }

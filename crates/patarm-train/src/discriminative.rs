@@ -226,7 +226,10 @@ fn step<T>(
         ("num_tokens".to_owned(), tally.num_tokens as f64),
         ("num_row_tokens".to_owned(), tally.num_row_tokens as f64),
         ("train_tokens_per_s".to_owned(), meter.tokens_per_s()),
-        ("peak_memory_bytes".to_owned(), peak_memory_bytes() as f64),
+        (
+            "peak_memory_bytes".to_owned(),
+            peak_memory_bytes(trainer.decoder.backend.as_ref()) as f64,
+        ),
     ]);
     trainer.run.metrics(objective.phase(), step, &values)?;
     let loss = tally.means().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, mean)| mean);

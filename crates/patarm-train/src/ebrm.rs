@@ -313,7 +313,7 @@ impl<'a> EnergyTrainer<'a> {
             ("gradient_norm", update.gradient_norm),
             ("learning_rate", update.learning_rate),
             ("train_candidates_per_s", meter.tokens_per_s()),
-            ("peak_memory_bytes", peak_memory_bytes() as f64),
+            ("peak_memory_bytes", peak_memory_bytes(backend.as_ref()) as f64),
         ];
         self.run.metrics(
             Phase::Ebrm,

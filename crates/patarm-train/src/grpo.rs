@@ -109,6 +109,7 @@ fn step(trainer: &mut Trainer<'_>, config: &GrpoConfig, data: &GrpoData<'_>) -> 
         log.train.seconds += train.seconds;
     }
     trainer.position.step = step;
+    log.peak_memory_bytes = peak_memory_bytes(trainer.decoder.backend.as_ref());
     let reports: Vec<&PairReport> = frozen.iter().flatten().map(|pair| &pair.report).collect();
     let values = log.values(&reports, &rollouts, &parsed, config);
     trainer.run.metrics(Phase::Grpo, step, &values)?;
@@ -404,6 +405,7 @@ struct StepLog {
     rollout: Meter,
     train: Meter,
     num_row_tokens: usize,
+    peak_memory_bytes: u64,
     loss: LossReport,
     replay_loss: f64,
     gradient_norm: f64,
@@ -495,7 +497,7 @@ impl StepLog {
             ("train_tokens_per_s", self.train.tokens_per_s()),
             ("rollout_seconds", self.rollout.seconds),
             ("train_seconds", self.train.seconds),
-            ("peak_memory_bytes", peak_memory_bytes() as f64),
+            ("peak_memory_bytes", self.peak_memory_bytes as f64),
         ];
         let mut values: Vec<(String, f64)> =
             named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

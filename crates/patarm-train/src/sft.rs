@@ -79,7 +79,10 @@ fn step(
         ("num_tokens".to_owned(), loss.num_tokens as f64),
         ("num_row_tokens".to_owned(), loss.num_row_tokens as f64),
         ("train_tokens_per_s".to_owned(), meter.tokens_per_s()),
-        ("peak_memory_bytes".to_owned(), peak_memory_bytes() as f64),
+        (
+            "peak_memory_bytes".to_owned(),
+            peak_memory_bytes(trainer.decoder.backend.as_ref()) as f64,
+        ),
     ];
     trainer.run.metrics(Phase::ColdStart, step, &values)?;
     let note = format!("loss {:.3}  {:.0} tokens/s", loss.loss, meter.tokens_per_s());

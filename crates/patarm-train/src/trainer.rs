@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use patarm_models::checkpoint;
 use patarm_models::files::{ModelConfig, RewardConfig, StoredType};
+use patarm_models::kernels::Backend;
 use patarm_models::optimizer::UpdateReport;
 use patarm_models::reward_checkpoint::{save_reward_adapter, save_reward_model};
 use patarm_models::{AdamWConfig, Decoder, ForwardOptions, Gradients, Optimizer};
@@ -337,9 +338,14 @@ impl Meter {
     }
 }
 
-/// Peak resident memory of the process in bytes; 0 where the system does not say.
+/// The most memory a device has given at one time, or, where memory is the process's, was
+/// resident; in bytes, 0 where the system does not say.
 #[must_use]
-pub fn peak_memory_bytes() -> u64 {
+pub fn peak_memory_bytes(backend: &dyn Backend) -> u64 {
+    backend.peak_memory_bytes().unwrap_or_else(peak_resident_bytes)
+}
+
+fn peak_resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());

@@ -22,6 +22,8 @@ struct State {
     free: HashMap<usize, Vec<Address>>,
     free_bytes: usize,
     lent_bytes: usize,
+    /// Most bytes that the device had given at one time.
+    peak_bytes: usize,
     /// While work is recorded: what was given back, by size. The recorded work will still
     /// use it, so that it may be lent to more of that work, but not written at once.
     set_aside: Option<HashMap<usize, Vec<Address>>>,
@@ -99,8 +101,16 @@ impl Allocator {
         Ok(self.lend(address, class))
     }
 
+    /// Most bytes that the device had given at one time, lent or kept for later.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.state().peak_bytes as u64
+    }
+
     fn lend(self: &Arc<Self>, address: Address, class: usize) -> Block {
-        self.state().lent_bytes += class;
+        let mut state = self.state();
+        state.lent_bytes += class;
+        state.peak_bytes = state.peak_bytes.max(state.lent_bytes + state.free_bytes);
+        drop(state);
         Block { address, bytes: class, allocator: Arc::clone(self) }
     }
 

@@ -170,6 +170,25 @@ fn rotation() {
 }
 
 #[test]
+fn memory_is_counted_at_its_most() {
+    assert_eq!(cpu(Precision::F32).peak_memory_bytes(), None);
+    for device in devices(Precision::F32) {
+        let peak = || device.peak_memory_bytes().expect("a device counts its memory");
+        let before = peak();
+        drop(device.alloc(1 << 20));
+        let one = peak();
+        assert!((4 << 20..5 << 20).contains(&(one - before)), "{before} {one}");
+        // The same memory again.
+        let first = device.alloc(1 << 20);
+        assert_eq!(peak(), one);
+        let both = [first, device.alloc(1 << 20)];
+        assert_eq!(peak(), 2 * one - before);
+        drop(both);
+        assert_eq!(peak(), 2 * one - before);
+    }
+}
+
+#[test]
 fn rotated_norms() {
     for (heads, head_dim) in [(1, 2), (3, 64), (11, 128), (2, 34)] {
         let positions: Vec<u32> = (0..9).map(|n| below(100_000, 18, n) as u32).collect();

@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Bench, global: &Global) -> anyhow::Result<()> {
     let samples: Vec<Sample> =
         (0..options.repeats).map(|_| sample(work.as_mut())).collect::<anyhow::Result<_>>()?;
     // Before the copies below take memory of their own.
-    let peak_memory_bytes = process::peak_memory_bytes();
+    let peak_memory_bytes = backend.peak_memory_bytes().or_else(process::peak_memory_bytes);
     // On both sides of the work: another program may have been running at one time.
     let ceilings = Ceilings::measure(backend.as_ref(), product);
     let cost = work.cost();
