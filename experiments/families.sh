@@ -102,9 +102,9 @@ run_arm() {
             # The recipe's batch makes ten updates of so few pairs.
             changes+=("ebrm.schedule.batch=16" "ebrm.optimizer.learning_rate=1e-3")
         fi
-        if [ "$family" = ebrm_raw ]; then
-            # As the authors do for small models: most rewards then start at themselves.
-            changes+=("ebrm.scaling={ kind = \"raw\" }")
+        if [ "$family" != ebrm_raw ]; then
+            # As the authors do for a large model: most rewards then start at a draw.
+            changes+=("ebrm.scaling={ kind = \"standard\", factor = 4.0 }")
         fi
         ;;
     soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;

@@ -74,9 +74,9 @@ pub enum Scaling {
 }
 
 impl Default for Scaling {
-    /// The numbers of [`Refinement`] then mean the same for every base.
+    /// With the numbers of [`Refinement`] most rewards are then refined from where they are.
     fn default() -> Self {
-        Self::Standard { factor: 4.0 }
+        Self::Raw {}
     }
 }
 

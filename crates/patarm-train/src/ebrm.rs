@@ -176,6 +176,8 @@ pub struct EnergyData {
     pub num_pairs: usize,
     /// Pairs left by the filter.
     pub num_kept: usize,
+    /// Share of the base's rewards within the gate; others are refined from a draw.
+    pub share_within_gate: f64,
 }
 
 impl EnergyData {
@@ -184,6 +186,8 @@ impl EnergyData {
     pub fn new(pairs: Vec<[Record; 2]>, config: &EbrmConfig) -> Self {
         let rewards: Vec<f64> = pairs.iter().flatten().map(|record| record.reward).collect();
         let scale = config.scaling.fit(&rewards);
+        let within = |reward: &&f64| scale.scaled(**reward).abs() <= config.refinement.gate;
+        let num_within = rewards.iter().filter(within).count();
         let num_pairs = pairs.len();
         let kept = match config.filter {
             PairFilter::Agreeing => conflict_filter(pairs),
@@ -192,7 +196,8 @@ impl EnergyData {
         let num_kept = kept.len();
         let scaled = |record: Record| Record { reward: scale.scaled(record.reward), ..record };
         let records = kept.into_iter().flatten().map(scaled).collect();
-        Self { records, scale, num_pairs, num_kept }
+        let share_within_gate = num_within as f64 / rewards.len().max(1) as f64;
+        Self { records, scale, num_pairs, num_kept, share_within_gate }
     }
 }
 

@@ -219,6 +219,7 @@ impl EnergyRun<'_> {
             "{} of {} pairs are ordered by the base as their label says",
             data.num_kept, data.num_pairs
         ));
+        output::remark(&starts(data.share_within_gate));
         let description = description(located, (base, head_sha256), (config, data))?;
         let remembered = &Remembered::new(base);
         let evaluator = self.evaluator()?;
@@ -303,6 +304,20 @@ impl EnergyRun<'_> {
     }
 }
 
+/// Where refinement starts, and what to do where that forgets what the base says.
+fn starts(share_within_gate: f64) -> String {
+    let advice = if share_within_gate < 0.5 {
+        ", which forgets the base's order: change ebrm.scaling, or widen refinement.gate and range"
+    } else {
+        ""
+    };
+    format!(
+        "{:.0} % of the base's rewards lie within refinement.gate and are refined from where they \
+         are, the others from a draw{advice}",
+        100.0 * share_within_gate
+    )
+}
+
 /// What refinement changed, in a sentence: it can lose what its base knows.
 fn gain_over_base(gain: &Estimate) -> Option<String> {
     let Interval { low, high } = gain.interval?;
@@ -359,6 +374,13 @@ impl RewardModel for BaseRewards<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gate_that_most_rewards_miss_is_told() {
+        assert!(starts(0.38).starts_with("38 % of the base's rewards lie within"));
+        assert!(starts(0.38).contains("ebrm.scaling"));
+        assert!(starts(0.97).ends_with("from a draw"));
+    }
 
     #[test]
     fn a_loss_is_told_as_one() {
