@@ -20,6 +20,7 @@ arms=${ARMS:-"hh bradley_terry 0
 hh ebrm 0
 hh ebrm_more 0
 hh ebrm_raw 0
+hh ebrm_gate 0
 hh soli_reward 0
 hh ties 0
 hh oprm 0
@@ -29,6 +30,7 @@ ultrafeedback bradley_terry 0
 ultrafeedback ebrm 0
 ultrafeedback ebrm_more 0
 ultrafeedback ebrm_raw 0
+ultrafeedback ebrm_gate 0
 ultrafeedback soli_reward 0
 ultrafeedback ties 0
 ultrafeedback oprm 0
@@ -78,11 +80,11 @@ run_arm() {
     local recipe=$family
     case $family in
     ties) recipe=soli_reward ;;
-    ebrm_more | ebrm_raw) recipe=ebrm ;;
+    ebrm_more | ebrm_raw | ebrm_gate) recipe=ebrm ;;
     esac
     # The recipes' rate is meant for more than the 25 updates of one epoch here.
     case $family in
-    patarm | ebrm | ebrm_more | ebrm_raw) ;;
+    patarm | ebrm | ebrm_more | ebrm_raw | ebrm_gate) ;;
     *) changes+=("$recipe.optimizer.learning_rate=2e-4") ;;
     esac
     case $family in
@@ -91,7 +93,7 @@ run_arm() {
         recipe=hh_rlhf
         changes+=("parameters.freeze_below=18" "cold_start.steps=16" "grpo.pairs=16" "grpo.steps=25")
         ;;
-    ebrm | ebrm_more | ebrm_raw)
+    ebrm | ebrm_more | ebrm_raw | ebrm_gate)
         local base=$out/$set-bradley_terry-f$flip-s$seed
         if ! [ -e "$base.seconds" ]; then
             rmdir "$run.taken"
@@ -102,9 +104,13 @@ run_arm() {
             # The recipe's batch makes ten updates of so few pairs.
             changes+=("ebrm.schedule.batch=16" "ebrm.optimizer.learning_rate=1e-3")
         fi
-        if [ "$family" != ebrm_raw ]; then
-            # As the authors do for a large model: most rewards then start at a draw.
-            changes+=("ebrm.scaling={ kind = \"standard\", factor = 4.0 }")
+        # The gate of the recipe lies at two deviations; the authors' at half of one for a
+        # large model, and for small ones they take rewards as they are.
+        if [ "$family" != ebrm_gate ]; then
+            changes+=("ebrm.refinement.gate=2.0" "ebrm.refinement.range=4.0")
+        fi
+        if [ "$family" = ebrm_raw ]; then
+            changes+=("ebrm.scaling={ kind = \"raw\" }")
         fi
         ;;
     soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;

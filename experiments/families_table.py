@@ -27,7 +27,7 @@ NAME = re.compile(r"(hh|shortcut|ultrafeedback|qrm|flagged|prmbench|bigbench_mis
 # Where scores were timed, and where labels were swapped.
 COSTED_SET = NOISY_SET = "hh"
 COLOURS = ["#1b6ca8", "#b03a2e", "#1e8449", "#7d3c98", "#b9770e", "#34495e", "#0e8f8f", "#c2185b", "#6d4c41"]
-FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
+FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
 
 
 def finished(out):
@@ -243,7 +243,7 @@ def scoring_costs(path):
     cells = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in path.read_text().splitlines()]
     costs = {row[0]: row[1] for row in cells if len(row) == 2 and row[0] in FAMILIES}
     # The same network on the same base; the plain head, whatever it was trained with.
-    alike = {"ebrm_more": "ebrm", "ebrm_raw": "ebrm", "ties": "bradley_terry"}
+    alike = {"ebrm_more": "ebrm", "ebrm_raw": "ebrm", "ebrm_gate": "ebrm", "ties": "bradley_terry"}
     return costs | {name: costs[like] for name, like in alike.items() if like in costs}
 
 

@@ -74,9 +74,9 @@ pub enum Scaling {
 }
 
 impl Default for Scaling {
-    /// With the numbers of [`Refinement`] most rewards are then refined from where they are.
+    /// The numbers of [`Refinement`] then mean the same for every base.
     fn default() -> Self {
-        Self::Raw {}
+        Self::Standard { factor: 4.0 }
     }
 }
 

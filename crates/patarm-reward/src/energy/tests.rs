@@ -109,9 +109,14 @@ impl Energy for Bumps {
     }
 }
 
+/// The constants of the authors' run.
+fn authors() -> Refinement {
+    Refinement { gate: 2.0, range: 4.0, ..Refinement::default() }
+}
+
 #[test]
 fn the_ascent_never_lowers_the_energy_and_ends_for_a_reason() {
-    let config = Refinement::default();
+    let config = authors();
     let starts: Vec<f64> = (-40..=40).map(|n| f64::from(n) * 0.1).collect();
     for found in refine(&Bumps, &starts, &config) {
         assert!(found.energy >= found.start_energy, "{found:?}");
@@ -123,7 +128,7 @@ fn the_ascent_never_lowers_the_energy_and_ends_for_a_reason() {
 
 #[test]
 fn a_reward_beyond_the_gate_is_never_a_start() {
-    let config = Refinement::default();
+    let config = authors();
     assert_eq!(config.start(1.9, 7, 0), 1.9);
     assert_eq!(config.start(-2.0, 7, 0), -2.0);
     let drawn: Vec<f64> = (0..2000).map(|key| config.start(5.0, key, 0)).collect();
@@ -212,7 +217,7 @@ fn check_toy(s: f64) {
     let points = toy_records(60, s, 9);
     let energy = NetEnergy::new(&net, points.iter());
     let starts: Vec<f64> = points.iter().map(|point| mu(&point.embedding)).collect();
-    let config = Refinement { step: 0.2, decay: 0.5, max_steps: 300, ..Refinement::default() };
+    let config = Refinement { step: 0.2, decay: 0.5, max_steps: 300, ..authors() };
     let found = refine(&energy, &starts, &config);
     let items: Vec<usize> = (0..points.len()).collect();
     // Slopes over a quarter of the deviation give a curvature above the noise of f32.
@@ -288,7 +293,7 @@ fn toy_config(net: &EnergyNet) -> EnergyConfig {
         base_head_sha256: String::new(),
         shape: net.shape.clone(),
         scale: RewardScale { shift: 0.0, factor: 1.0 },
-        refinement: Refinement { max_steps: 200, decay: 0.5, ..Refinement::default() },
+        refinement: Refinement { max_steps: 200, decay: 0.5, ..authors() },
         mean: Some(0.0),
         std: Some(2.0),
     }
