@@ -106,17 +106,15 @@ impl Context<'_> {
         NormShape { rows: self.tokens(), dim: self.shape.hidden, eps: self.shape.norm_eps }
     }
 
-    /// Heads of queries or of keys: as many as `x` has a token.
-    fn rope_shape(&self, x: &Buffer) -> RopeShape {
-        let head_dim = self.shape.head_dim;
-        RopeShape { tokens: self.tokens(), heads: x.len() / (self.tokens() * head_dim), head_dim }
+    fn rope_shape(&self, heads: usize) -> RopeShape {
+        RopeShape { tokens: self.tokens(), heads, head_dim: self.shape.head_dim }
     }
 
-    fn rotated_norm_of(&self, x: &Buffer) -> RotatedNorm<'_> {
+    fn rotated_norm_of(&self, heads: usize) -> RotatedNorm<'_> {
         RotatedNorm {
             positions: self.positions,
             inverse_frequencies: &self.shape.inverse_frequencies,
-            shape: self.rope_shape(x),
+            shape: self.rope_shape(heads),
             eps: self.shape.norm_eps,
         }
     }
@@ -166,8 +164,8 @@ impl Context<'_> {
         copy
     }
 
-    fn rope(&self, x: &mut Buffer, turn: RopeTurn) {
-        let shape = self.rope_shape(x);
+    fn rope(&self, x: &mut Buffer, heads: usize, turn: RopeTurn) {
+        let shape = self.rope_shape(heads);
         self.backend.rope(x, self.positions, &self.shape.inverse_frequencies, shape, turn);
     }
 
@@ -231,8 +229,9 @@ impl Block {
         let mut k = context.linear(&self.k, normed);
         let v = context.linear(&self.v, normed);
         let before_norm = self.qk_norm.map(|(q_weight, k_weight)| {
-            let (q_rotated, q_inv_rms) = rotated_norm(context, &q, q_weight);
-            let (k_rotated, k_inv_rms) = rotated_norm(context, &k, k_weight);
+            let (q_rotated, q_inv_rms) = rotated_norm(context, &q, q_weight, context.shape.heads);
+            let (k_rotated, k_inv_rms) =
+                rotated_norm(context, &k, k_weight, context.shape.kv_heads);
             BeforeNorm {
                 q: std::mem::replace(&mut q, q_rotated),
                 k: std::mem::replace(&mut k, k_rotated),
@@ -241,8 +240,8 @@ impl Block {
             }
         });
         if before_norm.is_none() {
-            context.rope(&mut q, RopeTurn::Forward);
-            context.rope(&mut k, RopeTurn::Forward);
+            context.rope(&mut q, context.shape.heads, RopeTurn::Forward);
+            context.rope(&mut k, context.shape.kv_heads, RopeTurn::Forward);
         }
         Heads { q, k, v, before_norm }
     }
@@ -336,13 +335,13 @@ impl Block {
             &mut d_v,
         );
         if let (Some((q_weight, k_weight)), Some(before)) = (self.qk_norm, &heads.before_norm) {
-            let q_saved = (&before.q, &before.q_inv_rms);
+            let q_saved = (&before.q, &before.q_inv_rms, context.shape.heads);
             d_q = rotated_norm_backward(context, gradients, q_weight, q_saved, d_q);
-            let k_saved = (&before.k, &before.k_inv_rms);
+            let k_saved = (&before.k, &before.k_inv_rms, context.shape.kv_heads);
             d_k = rotated_norm_backward(context, gradients, k_weight, k_saved, d_k);
         } else {
-            context.rope(&mut d_q, RopeTurn::Backward);
-            context.rope(&mut d_k, RopeTurn::Backward);
+            context.rope(&mut d_q, context.shape.heads, RopeTurn::Backward);
+            context.rope(&mut d_k, context.shape.kv_heads, RopeTurn::Backward);
         }
         let (normed, _) = context.norm(&saved.x, self.attention_norm);
         let mut d_normed = backend.alloc(normed.len());
@@ -387,8 +386,13 @@ fn attend(context: &Context<'_>, q: &Buffer, k: &Buffer, v: &Buffer) -> (Buffer,
 }
 
 /// The heads after their norm and rotation, and the norm's inverse root mean squares.
-fn rotated_norm(context: &Context<'_>, x: &Buffer, weight: ParameterId) -> (Buffer, Buffer) {
-    let operation = context.rotated_norm_of(x);
+fn rotated_norm(
+    context: &Context<'_>,
+    x: &Buffer,
+    weight: ParameterId,
+    heads: usize,
+) -> (Buffer, Buffer) {
+    let operation = context.rotated_norm_of(heads);
     let mut out = context.backend.alloc(x.len());
     let mut inv_rms = context.backend.alloc(operation.norm_shape().rows);
     let weight = context.parameters.value(weight);
@@ -400,7 +404,7 @@ fn rotated_norm_backward(
     context: &Context<'_>,
     gradients: &mut Gradients,
     weight: ParameterId,
-    (x, inv_rms): (&Buffer, &Buffer),
+    (x, inv_rms, heads): (&Buffer, &Buffer, usize),
     mut d_out: Buffer,
 ) -> Buffer {
     let mut d_x = context.backend.alloc(x.len());
@@ -410,7 +414,7 @@ fn rotated_norm_backward(
         value,
         inv_rms,
         &mut d_out,
-        context.rotated_norm_of(x),
+        context.rotated_norm_of(heads),
         &mut d_x,
         gradients.get_mut(weight),
     );
