@@ -56,6 +56,8 @@ sample() {
     for set in hh shortcut ultrafeedback qrm flagged; do
         "$patarm" data pass-fail "$samples/$set/pass_fail.jsonl" --wins 200 --ties 200 --held-out-share 0 \
             --out "$samples/$set/soli_reward.jsonl"
+        "$patarm" data pass-fail "$samples/$set/pass_fail.jsonl" --wins 400 --ties 0 --held-out-share 0 \
+            --out "$samples/$set/wins.jsonl"
     done
     for set in qrm flagged; do
         for part in train held_out; do
@@ -79,7 +81,7 @@ run_arm() {
     esac
     local recipe=$family
     case $family in
-    ties) recipe=soli_reward ;;
+    ties | wins | soli_longer) recipe=soli_reward ;;
     ebrm_more | ebrm_raw | ebrm_gate) recipe=ebrm ;;
     esac
     # The recipes' rate is meant for more than the 25 updates of one epoch here.
@@ -113,10 +115,19 @@ run_arm() {
             changes+=("ebrm.scaling={ kind = \"raw\" }")
         fi
         ;;
-    soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;
+    soli_reward | soli_longer)
+        changes+=("data.train=$samples/$set/soli_reward.jsonl")
+        if [ "$family" = soli_longer ]; then
+            changes+=("soli_reward.schedule.epochs=4")
+        fi
+        ;;
     ties)
         # Bradley-Terry with ties and nothing else of SoliReward: its head is the plain one.
         changes+=("data.train=$samples/$set/soli_reward.jsonl" "soli_reward.head={ kind = \"last_token\" }")
+        ;;
+    wins)
+        # As many pairs across prompts, all of them wins: Bradley-Terry across prompts.
+        changes+=("data.train=$samples/$set/wins.jsonl" "soli_reward.head={ kind = \"last_token\" }")
         ;;
     process_reward)
         if [ -e "$samples/$set/train.steps.jsonl" ]; then

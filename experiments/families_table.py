@@ -1,59 +1,66 @@
 #!/usr/bin/env python3
 """The tables of families.sh.
 
-usage: families_table.py OUT [--cost COST] [--figures FOLDER]
+usage: families_table.py OUT [--keep KEPT] [--cost COST] [--figures FOLDER]
 
 One table a set: held-out accuracy by seed and over seeds (the interval resamples
 prompts, see summarise.py), the gain over the first family of the set on the same items,
 calibration error, bias towards length, faults, training tokens and time of the updates.
-Sets of steps: the area under the curve of right against wrong steps. COST is what
+Sets of steps: the area under the curve of right against wrong steps. OUT holds runs, or what
+was kept of them: KEPT gets one small file a run, without any text (measured.py). COST is what
 scoring_cost.sh printed: a column of the set it was measured on. Runs with swapped labels
-stand once more in a table by their share, drawn to FOLDER/label_noise.svg. Ensembles are formed
-of the stored rewards as `patarm_reward::combinators` forms them. Needs the standard library
-only.
+stand once more in a table by their share, drawn to FOLDER/label_noise.svg. Ensembles are
+formed of the stored rewards as `patarm_reward::combinators` forms them. Needs the standard
+library only.
 """
 
 import argparse
 import bisect
-import json
 import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from summarise import bootstrap, credits, defined_mean, differences, interval, mean, over_seeds, percent, rows
+from measured import Measured
+from summarise import bootstrap, defined_mean, differences, interval, mean, over_seeds, percent
 
-NAME = re.compile(r"(hh|shortcut|ultrafeedback|qrm|flagged|prmbench|bigbench_mistake)-(.+)-f([0-9.]+)-s(\d+)$")
+TITLES = {
+    "hh": "Harmlessness (hh-rlhf)",
+    "shortcut": "Harmlessness (hh-rlhf) with a planted word",
+    "ultrafeedback": "UltraFeedback",
+    "qrm": "GSM8K and MATH solutions, right against wrong",
+    "flagged": "GSM8K, flagged solutions",
+    "prmbench": "PRMBench",
+    "bigbench_mistake": "BIG-Bench-Mistake",
+}
+NAME = re.compile(rf"({'|'.join(TITLES)})-(.+)-f([0-9.]+)-s(\d+)$")
+SETS_OF_STEPS = ("bigbench_mistake", "prmbench")
 # Where scores were timed, and where labels were swapped.
 COSTED_SET = NOISY_SET = "hh"
 COLOURS = ["#1b6ca8", "#b03a2e", "#1e8449", "#7d3c98", "#b9770e", "#34495e", "#0e8f8f", "#c2185b", "#6d4c41"]
-FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "ties", "oprm", "q_rm", "process_reward", "patarm"]
+# How a run is read: the mark beside its directory when it is done, or what was kept of it.
+READ = {".seconds": lambda mark: Measured.of_run(mark.with_suffix("")), ".jsonl": Measured.kept}
+FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "soli_longer", "ties", "wins",
+            "oprm", "q_rm", "process_reward", "patarm"]
 
 
 def finished(out):
-    """Folders of finished runs: by (set, share of swapped labels), then family, then seed."""
+    """Finished runs: by (set, share of swapped labels), then family, then seed."""
     found = defaultdict(lambda: defaultdict(dict))
-    for mark in out.glob("*.seconds"):
-        match = NAME.match(mark.stem if mark.suffix == ".seconds" else "")
-        if match:
+    for path in sorted(out.iterdir()):
+        match = NAME.match(path.stem)
+        if match and path.suffix in READ:
             set_, family, flip, seed = match.groups()
-            found[set_, float(flip)][family][int(seed)] = mark.with_suffix("")
+            found[set_, float(flip)][family][int(seed)] = READ[path.suffix](path)
     return found
 
 
-def result(folder):
-    return json.loads((folder / "evaluations/trained/result.json").read_text())
-
-
-def trained_tokens(folder):
-    return sum(row.get("num_tokens") or 0 for row in rows(folder / "metrics.jsonl"))
-
-
-def minutes(folder):
-    """Time of the updates: that of the median one for all, so that a pause counts little."""
-    seconds = [(row.get("num_tokens") or 0) / row["train_tokens_per_s"] + (row.get("rollout_seconds") or 0)
-               for row in rows(folder / "metrics.jsonl") if row.get("train_tokens_per_s")]
-    return len(seconds) * statistics.median(seconds) / 60 if seconds else float("nan")
+def keep(found, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for (set_, flip), families in found.items():
+        for family, seeds in families.items():
+            for seed, run in seeds.items():
+                run.write(folder / f"{set_}-{family}-f{flip:g}-s{seed}.jsonl")
 
 
 def shown(values, digits=3):
@@ -61,55 +68,57 @@ def shown(values, digits=3):
     return f"{value:.{digits}f}" if value == value else "–"
 
 
-def share(parts):
-    return percent(mean(part["value"] for part in parts if part))
+def share(values):
+    return percent(mean(value for value in values if value is not None))
 
 
 def pair_row(family, seeds, first, cost):
-    folders = [folder for _, folder in sorted(seeds.items())]
-    measured = {seed: credits(folder / "evaluations/trained") for seed, folder in sorted(seeds.items())}
-    results = [result(folder) for folder in folders]
+    runs = [run for _, run in sorted(seeds.items())]
+    measured = {seed: run.credits() for seed, run in sorted(seeds.items())}
+    results = [run.result for run in runs]
     by_seed = " / ".join(percent(mean(credit for credit, _ in one.values())) for one in measured.values())
     common = sorted(measured.keys() & first.keys())
     against = "–"
     if common and measured != first:
         against = interval(bootstrap(over_seeds([differences(first[seed], measured[seed]) for seed in common])), "+")
-    bias = [one["length_bias"] for one in results]
-    calibration = [(one.get("calibration") or {}).get("expected_calibration_error") for one in results]
-    plain = [credits(folder / "evaluations/plain") for folder in folders]
+    plain = [run.credits("plain") for run in runs]
     without = interval(bootstrap(over_seeds(plain))) if all(plain) else "–"
+    part = lambda name: [one[name] for one in results]
     return measured, [
-        family, by_seed, interval(bootstrap(over_seeds(list(measured.values())))), against, shown(calibration),
-        shown([one["correlation"] for one in bias], 2),
-        f'{share([one["chosen_longer"] for one in bias])} / {share([one["chosen_shorter"] for one in bias])}',
-        percent(mean(one["accuracy"]["fault_share"] for one in results)), without,
-        f"{mean(map(trained_tokens, folders)):.0f}", shown(map(minutes, folders), 1), cost]
+        family, by_seed, interval(bootstrap(over_seeds(list(measured.values())))), against,
+        shown(part("calibration_error")), shown(part("length_correlation"), 2),
+        f"{share(part('chosen_longer'))} / {share(part('chosen_shorter'))}",
+        percent(mean(part("fault_share"))), without,
+        f"{mean(run.tokens for run in runs):.0f}", shown([run.minutes for run in runs], 1), cost]
+
+
+COLUMNS = ("family", "by seed", "mean, 95 %", "against the first", "calibration error", "score and length",
+           "right where the better one is longer / shorter", "faults, %", "without the planted word",
+           "training tokens", "minutes", "ms a score")
 
 
 def pairs(title, families, costs):
-    example = result(next(iter(next(iter(families.values())).values())))
-    longer = example["baselines"]["longer_wins"]["half_credit"]
-    print(f"\n### {title}: {example['accuracy']['num_pairs']} held-out pairs; the longer answer wins "
-          f"{percent(longer['value'])} %\n")
-    print("| family | by seed | mean, 95 % | against the first | calibration error | score and length | "
-          "right where the better one is longer / shorter | faults, % | without the planted word | "
-          "training tokens | minutes | ms a score |")
-    print("|" + "---|" * 12)
-    first = {}
+    example = next(iter(next(iter(families.values())).values())).result
+    heading(f"{title}: {example['num_pairs']} held-out pairs; "
+            f"the longer answer wins {percent(example['longer_wins'])} %")
+    first, lines = {}, []
     for family in sorted(families, key=FAMILIES.index):
         measured, cells = pair_row(family, families[family], first, costs.get(family, "–"))
         first = first or measured
-        print("| " + " | ".join(cells) + " |")
+        lines.append(cells)
+    table(COLUMNS, lines)
 
 
-def rewards(folder):
-    """Rewards of both sides of every pair, by its id, with its prompt."""
-    found = {}
-    for row in rows(folder / "scores.jsonl"):
-        sides = row.get("chosen_score"), row.get("rejected_score")
-        if None not in sides:
-            found[row["id"]] = (sides, row["cluster"])
-    return found
+def heading(text):
+    print(f"\n**{text}.**\n")
+
+
+def table(columns, lines):
+    """Prints lines of cells, without columns in which nothing stands but of the gains."""
+    used = [at for at, name in enumerate(columns)
+            if name == "against the first" or any(line[at] != "–" for line in lines)]
+    for line in [columns, ["---"] * len(columns), *lines]:
+        print("| " + " | ".join(line[at] for at in used) + " |")
 
 
 def quantiles(member):
@@ -139,39 +148,44 @@ COMBINE = {
 
 def ensembles(title, families):
     """Several seeds of one family, and several families of each seed by quantiles."""
-    table = []
+    lines = []
     for family in [name for name in FAMILIES if len(families.get(name, {})) > 1]:
-        members = [rewards(folder / "evaluations/trained") for folder in families[family].values()]
-        single = over_seeds([credits(folder / "evaluations/trained") for folder in families[family].values()])
+        members = [run.rewards() for run in families[family].values()]
+        single = over_seeds([run.credits() for run in families[family].values()])
         for name, combine in COMBINE.items():
-            table.append((f"{family}, {len(members)} seeds: {name}", combined(members, combine), single))
+            lines.append(ensemble(f"{family}, {len(members)} seeds: {name}", combined(members, combine), single))
     trio = ("bradley_terry", "oprm", "q_rm")
     common = set.intersection(*(set(families.get(name, {})) for name in trio))
     if common:
-        by_seed = [combined([quantiles(rewards(families[name][seed] / "evaluations/trained")) for name in trio],
+        by_seed = [combined([quantiles(families[name][seed].rewards()) for name in trio],
                             statistics.mean) for seed in sorted(common)]
-        best = over_seeds([credits(families["q_rm"][seed] / "evaluations/trained") for seed in sorted(common)])
-        table.append((f"{', '.join(trio)} by quantiles: mean, {len(common)} seeds against q_rm",
-                      over_seeds(by_seed), best))
-    if not table:
-        return
-    print(f"\n### {title}: ensembles\n\n| members | accuracy, 95 % | against its members one by one |\n|---|---|---|")
-    for name, together, single in table:
-        print(f"| {name} | {interval(bootstrap(together))} | {interval(bootstrap(differences(single, together)), '+')} |")
+        best = over_seeds([families["q_rm"][seed].credits() for seed in sorted(common)])
+        seeds = "one seed" if len(common) == 1 else f"{len(common)} seeds"
+        lines.append(ensemble(f"{', '.join(trio)} by quantiles: mean, {seeds} against q_rm", over_seeds(by_seed), best))
+    if lines:
+        heading(f"{title}: ensembles")
+        table(("members", "accuracy, 95 %", "against its members one by one"), lines)
 
 
-def steps(title, seeds):
-    print(f"\n### {title}: steps of held-out solutions\n")
-    print("| seed | area under the curve, 95 % | within a solution | right at ½, % | more frequent label, % | "
-          "calibration error | training tokens | minutes |")
-    print("|" + "---|" * 8)
-    for seed, folder in sorted(seeds.items()):
-        measured = json.loads((folder / "held_out_steps.json").read_text())
-        print("| " + " | ".join([
-            str(seed), figure(measured["auc"]), figure(measured["auc_within"]),
-            figure(measured["accuracy"]), figure(measured["majority"]),
-            shown([measured.get("calibration_error", measured.get("expected_calibration_error"))]),
-            f"{trained_tokens(folder):.0f}", f"{minutes(folder):.1f}"]) + " |")
+def ensemble(name, together, single):
+    return [name, interval(bootstrap(together)), interval(bootstrap(differences(single, together)), "+")]
+
+
+def steps(title, by_share):
+    """Right against wrong steps, a row a run: by the share of swapped labels, then by seed."""
+    heading(f"{title}: steps of held-out solutions")
+    columns = ("labels swapped, %", "seed", "area under the curve, 95 %", "within a solution", "right at ½, %",
+               "more frequent label, %", "calibration error", "training tokens", "minutes")
+    table(columns, [step_row(flip, seed, run) for flip, families in sorted(by_share.items())
+                    for seed, run in sorted(families["process_reward"].items())])
+
+
+def step_row(flip, seed, run):
+    measured = run.steps
+    error = measured.get("calibration_error", measured.get("expected_calibration_error"))
+    return [f"{100 * flip:.0f}", str(seed), figure(measured["auc"]), figure(measured["auc_within"]),
+            figure(measured["accuracy"]), figure(measured["majority"]), shown([error]), str(run.tokens),
+            shown([run.minutes], 1)]
 
 
 def figure(part):
@@ -190,12 +204,10 @@ def noise(set_, by_share):
         seeds = sorted(set.intersection(*(set(by_share[share][family]) for share in shares)))
         if seeds:
             lines[family] = [(share, bootstrap(over_seeds(
-                [credits(by_share[share][family][seed] / "evaluations/trained") for seed in seeds]))) for share in shares]
-    print(f"\n### {set_}, swapped training labels: held-out accuracy\n")
-    print("| family | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |")
-    print("|---" * (1 + len(shares)) + "|")
-    for family, line in lines.items():
-        print(f"| {family} | " + " | ".join(interval(measured) for _, measured in line) + " |")
+                [by_share[share][family][seed].credits() for seed in seeds]))) for share in shares]
+    heading(f"{TITLES[set_]}, swapped training labels: held-out accuracy")
+    table(["family", *(f"{100 * share:.0f} %" for share in shares)],
+          [[family, *(interval(measured) for _, measured in line)] for family, line in lines.items()])
     return lines
 
 
@@ -231,8 +243,9 @@ def noise_line(points, at, aside, colour):
     path = " ".join(f"{x + aside:.1f},{y:.1f}" for (x, y), _, _ in places)
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>']
     for (x, y), (_, low), (_, high) in places:
-        parts.append(f'<line x1="{x + aside:.1f}" y1="{low:.1f}" x2="{x + aside:.1f}" y2="{high:.1f}" stroke="{colour}"/>')
-        parts.append(f'<circle cx="{x + aside:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+        x += aside
+        parts.append(f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{colour}"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
     return parts
 
 
@@ -247,23 +260,33 @@ def scoring_costs(path):
     return costs | {name: costs[like] for name, like in alike.items() if like in costs}
 
 
+def shares_of(found, wanted):
+    return {flip: families for (set_, flip), families in found.items() if set_ == wanted}
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("\n")[2].removeprefix("usage: "))
     parser.add_argument("out", type=Path)
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--cost", type=Path)
     parser.add_argument("--figures", type=Path)
     options = parser.parse_args()
     costs = scoring_costs(options.cost)
     found = finished(options.out)
+    if options.keep:
+        keep(found, options.keep)
     for (set_, flip), families in sorted(found.items()):
-        title = set_ if flip == 0 else f"{set_}, {100 * flip:.0f} % of the training labels swapped"
-        if set_ in ("prmbench", "bigbench_mistake"):
-            steps(title, families["process_reward"])
-        else:
+        swapped = f", {100 * flip:.0f} % of the training labels swapped" if flip else ""
+        title = TITLES[set_] + swapped
+        if set_ not in SETS_OF_STEPS:
             pairs(title, families, costs if (set_, flip) == (COSTED_SET, 0) else {})
             if flip == 0:
                 ensembles(title, families)
-    by_share = {flip: families for (set_, flip), families in found.items() if set_ == NOISY_SET}
+    for set_ in SETS_OF_STEPS:
+        by_share = shares_of(found, set_)
+        if by_share:
+            steps(TITLES[set_], by_share)
+    by_share = shares_of(found, NOISY_SET)
     if len(by_share) > 1:
         lines = noise(NOISY_SET, by_share)
         if options.figures and lines:

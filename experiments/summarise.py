@@ -31,17 +31,17 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
+def credit(chosen, rejected):
+    """One for the right order, one half for a tie and where a score is absent."""
+    if chosen is None or rejected is None or chosen == rejected:
+        return 0.5
+    return float(chosen > rejected)
+
+
 def credits(folder):
     """Credit and prompt of every pair of a result folder, by the pair's id."""
-    found = {}
-    for row in rows(folder / "scores.jsonl"):
-        chosen, rejected = row.get("chosen_score"), row.get("rejected_score")
-        if chosen is None or rejected is None or chosen == rejected:
-            credit = 0.5
-        else:
-            credit = float(chosen > rejected)
-        found[row["id"]] = (credit, row["cluster"])
-    return found
+    return {row["id"]: (credit(row.get("chosen_score"), row.get("rejected_score")), row["cluster"])
+            for row in rows(folder / "scores.jsonl")}
 
 
 def mean(values):

@@ -44,26 +44,36 @@ pub struct NormShape {
     pub eps: f32,
 }
 
-/// Sizes of a rotary embedding call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RopeShape {
-    /// Tokens `t`.
-    pub tokens: usize,
+/// A rotary embedding: what every head of every token is rotated by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotation<'a> {
+    /// Position of each token.
+    pub positions: &'a [u32],
+    /// A frequency for each pair of a head.
+    pub inverse_frequencies: &'a [f32],
     /// Heads per token.
     pub heads: usize,
-    /// Width of a head; even.
-    pub head_dim: usize,
+}
+
+impl Rotation<'_> {
+    /// Heads of all tokens.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.positions.len() * self.heads
+    }
+
+    /// Width of a head: two numbers a pair.
+    #[must_use]
+    pub fn head_dim(&self) -> usize {
+        2 * self.inverse_frequencies.len()
+    }
 }
 
 /// Norms of the heads of every token and the rotation after them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RotatedNorm<'a> {
-    /// Position of each token.
-    pub positions: &'a [u32],
-    /// A frequency for each pair of a head.
-    pub inverse_frequencies: &'a [f32],
-    /// Tokens and heads.
-    pub shape: RopeShape,
+    /// What comes after the norms.
+    pub rotation: Rotation<'a>,
     /// Added to the mean square of a head.
     pub eps: f32,
 }
@@ -72,8 +82,7 @@ impl RotatedNorm<'_> {
     /// The normalisation alone: a row for each head of each token.
     #[must_use]
     pub fn norm_shape(&self) -> NormShape {
-        let RopeShape { tokens, heads, head_dim } = self.shape;
-        NormShape { rows: tokens * heads, dim: head_dim, eps: self.eps }
+        NormShape { rows: self.rotation.rows(), dim: self.rotation.head_dim(), eps: self.eps }
     }
 }
 
@@ -332,14 +341,10 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// Rotates pairs `(n, n + head_dim / 2)` of every head in place by
     /// `positions[token] · inverse_frequencies[n]` (half-split layout).
-    fn rope(
-        &self,
-        x: &mut Buffer,
-        positions: &[u32],
-        inverse_frequencies: &[f32],
-        shape: RopeShape,
-        turn: RopeTurn,
-    );
+    ///
+    /// # Shapes
+    /// `x`: `[tokens, heads, head_dim]`.
+    fn rope(&self, x: &mut Buffer, rotation: Rotation<'_>, turn: RopeTurn);
 
     /// [`Backend::rms_norm`] of every head, then [`Backend::rope`], in one pass.
     ///

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeTurn, RotatedNorm, Rotation,
     SLOTS_TOGETHER, StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 use crate::buffer::{Buffer, Pool};
@@ -330,17 +330,9 @@ impl Backend for Cpu {
         rows::add_column_sums(self, d_out.host(), d_bias.len(), d_bias.host_mut());
     }
 
-    fn rope(
-        &self,
-        x: &mut Buffer,
-        positions: &[u32],
-        inverse_frequencies: &[f32],
-        shape: RopeShape,
-        turn: RopeTurn,
-    ) {
-        check_rope(x, positions, inverse_frequencies, shape);
-        let rotations = Rotations::new(self, positions, inverse_frequencies, shape);
-        rotations.rotate(self, x.host_mut(), turn);
+    fn rope(&self, x: &mut Buffer, rotation: Rotation<'_>, turn: RopeTurn) {
+        check_rope(x, &rotation);
+        Rotations::new(self, rotation).rotate(self, x.host_mut(), turn);
     }
 
     fn rotated_norm(
@@ -352,7 +344,7 @@ impl Backend for Cpu {
         inv_rms: &mut Buffer,
     ) {
         check_rotated_norm(&[x, out], weight, inv_rms, &operation);
-        let rotations = Rotations::of(self, &operation);
+        let rotations = Rotations::new(self, operation.rotation);
         let (operands, shape) = ((x.host(), weight.host()), operation.norm_shape());
         let results = (out.host_mut(), inv_rms.host_mut());
         norm::forward(self, operands, shape, Some(&rotations), results);
@@ -372,7 +364,7 @@ impl Backend for Cpu {
         if let Some(d_weight) = &d_weight {
             check(d_weight, weight.len(), "rotated_norm_backward: d_weight");
         }
-        let rotations = Rotations::of(self, &operation);
+        let rotations = Rotations::new(self, operation.rotation);
         let operands = norm::Backward {
             x: x.host(),
             weight: weight.host(),

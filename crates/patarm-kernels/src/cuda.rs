@@ -31,7 +31,7 @@ use std::sync::Arc;
 use self::core::{Core, bytes_of_f32};
 use crate::attention_plan::{AttentionPlan, AttentionShape};
 use crate::backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeTurn, RotatedNorm, Rotation,
     StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 use crate::buffer::Buffer;
@@ -276,16 +276,9 @@ impl Backend for Cuda {
         rows::add_column_sums(&self.core, d_out, tokens, d_bias);
     }
 
-    fn rope(
-        &self,
-        x: &mut Buffer,
-        positions: &[u32],
-        inverse_frequencies: &[f32],
-        shape: RopeShape,
-        turn: RopeTurn,
-    ) {
-        check_rope(x, positions, inverse_frequencies, shape);
-        rows::rope(&self.core, x, (positions, inverse_frequencies), shape, turn);
+    fn rope(&self, x: &mut Buffer, rotation: Rotation<'_>, turn: RopeTurn) {
+        check_rope(x, &rotation);
+        rows::rope(&self.core, x, rotation, turn);
     }
 
     fn rotated_norm(

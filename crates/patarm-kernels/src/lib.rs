@@ -31,7 +31,7 @@ pub mod sampling;
 
 pub use attention_plan::{AttentionPlan, AttentionShape, KEY_BLOCK, QueryRun, Span};
 pub use backend::{
-    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    AdamW, Backend, ChosenTokens, LinearShape, NormShape, RopeTurn, RotatedNorm, Rotation,
     SLOTS_TOGETHER, StatisticsGradient, StatisticsShape, TokenStatistics, Update,
 };
 pub use buffer::Buffer;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use patarm_models::kernels::{
     AdamW, AttentionPlan, AttentionShape, Backend, Buffer, ChosenTokens, Cpu, CpuOptions,
-    LinearShape, NormShape, Precision, QuantisedMatrix, RopeShape, RopeTurn, RotatedNorm,
+    LinearShape, NormShape, Precision, QuantisedMatrix, RopeTurn, RotatedNorm, Rotation,
     SamplingOptions, StatisticsGradient, StatisticsShape, TokenStatistics, Update, random,
 };
 use patarm_models::{
@@ -348,15 +348,8 @@ impl Backend for Timed {
         self.timed("bias_backward", || self.inner.bias_backward(d_out, tokens, d_bias))
     }
 
-    fn rope(
-        &self,
-        x: &mut Buffer,
-        positions: &[u32],
-        inverse_frequencies: &[f32],
-        shape: RopeShape,
-        turn: RopeTurn,
-    ) {
-        self.timed("rope", || self.inner.rope(x, positions, inverse_frequencies, shape, turn))
+    fn rope(&self, x: &mut Buffer, rotation: Rotation<'_>, turn: RopeTurn) {
+        self.timed("rope", || self.inner.rope(x, rotation, turn))
     }
 
     fn rotated_norm(

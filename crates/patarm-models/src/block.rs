@@ -6,7 +6,7 @@
 //! memory and would be a third of what is kept.
 
 use patarm_kernels::{
-    AttentionPlan, AttentionShape, Backend, Buffer, NormShape, RopeShape, RopeTurn, RotatedNorm,
+    AttentionPlan, AttentionShape, Backend, Buffer, NormShape, RopeTurn, RotatedNorm, Rotation,
     Update,
 };
 
@@ -106,17 +106,13 @@ impl Context<'_> {
         NormShape { rows: self.tokens(), dim: self.shape.hidden, eps: self.shape.norm_eps }
     }
 
-    fn rope_shape(&self, heads: usize) -> RopeShape {
-        RopeShape { tokens: self.tokens(), heads, head_dim: self.shape.head_dim }
+    fn rotation_of(&self, heads: usize) -> Rotation<'_> {
+        let inverse_frequencies = &self.shape.inverse_frequencies;
+        Rotation { positions: self.positions, inverse_frequencies, heads }
     }
 
     fn rotated_norm_of(&self, heads: usize) -> RotatedNorm<'_> {
-        RotatedNorm {
-            positions: self.positions,
-            inverse_frequencies: &self.shape.inverse_frequencies,
-            shape: self.rope_shape(heads),
-            eps: self.shape.norm_eps,
-        }
+        RotatedNorm { rotation: self.rotation_of(heads), eps: self.shape.norm_eps }
     }
 
     fn attention_shape(&self, slots: usize) -> AttentionShape {
@@ -165,8 +161,7 @@ impl Context<'_> {
     }
 
     fn rope(&self, x: &mut Buffer, heads: usize, turn: RopeTurn) {
-        let shape = self.rope_shape(heads);
-        self.backend.rope(x, self.positions, &self.shape.inverse_frequencies, shape, turn);
+        self.backend.rope(x, self.rotation_of(heads), turn);
     }
 
     fn linear(&self, linear: &Linear, x: &Buffer) -> Buffer {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::Cpu;
-use crate::backend::{RopeShape, RopeTurn, RotatedNorm};
+use crate::backend::{RopeTurn, Rotation};
 
 /// Positions up to this one are kept in a table; later ones are computed anew.
 const TABLE_POSITIONS: usize = 1 << 16;
@@ -87,45 +87,34 @@ impl RotationTables {
 /// The rotations of a batch: rows are the heads of one token after the other.
 pub(crate) struct Rotations<'a> {
     table: Arc<RotationTable>,
-    positions: &'a [u32],
-    inverse_frequencies: &'a [f32],
-    shape: RopeShape,
+    rotation: Rotation<'a>,
 }
 
 impl<'a> Rotations<'a> {
-    pub(crate) fn new(
-        cpu: &Cpu,
-        positions: &'a [u32],
-        inverse_frequencies: &'a [f32],
-        shape: RopeShape,
-    ) -> Self {
-        let last = positions.iter().max().copied().unwrap_or(0);
-        let table = cpu.rotations.covering(inverse_frequencies, last);
-        Self { table, positions, inverse_frequencies, shape }
-    }
-
-    pub(crate) fn of(cpu: &Cpu, operation: &RotatedNorm<'a>) -> Self {
-        let RotatedNorm { positions, inverse_frequencies, shape, .. } = *operation;
-        Self::new(cpu, positions, inverse_frequencies, shape)
+    pub(crate) fn new(cpu: &Cpu, rotation: Rotation<'a>) -> Self {
+        let last = rotation.positions.iter().max().copied().unwrap_or(0);
+        let table = cpu.rotations.covering(rotation.inverse_frequencies, last);
+        Self { table, rotation }
     }
 
     /// Rotates every head of every token in place.
     pub(crate) fn rotate(&self, cpu: &Cpu, x: &mut [f32], turn: RopeTurn) {
-        let rows = TOKENS * self.shape.heads;
-        cpu.threads.each_chunk(x, rows * self.shape.head_dim, |n, x| {
+        let rows = TOKENS * self.rotation.heads;
+        cpu.threads.each_chunk(x, rows * self.rotation.head_dim(), |n, x| {
             self.rotate_rows(n * rows, x, turn);
         });
     }
 
     /// Rotates rows in place, of which the first is row `first` of the batch.
     pub(crate) fn rotate_rows(&self, first: usize, rows: &mut [f32], turn: RopeTurn) {
-        let RopeShape { heads, head_dim, .. } = self.shape;
+        let Rotation { positions, inverse_frequencies, heads } = self.rotation;
+        let head_dim = self.rotation.head_dim();
         let mut far = Far { position: None, row: vec![0.0; head_dim] };
         for (row, head) in (first..).zip(rows.chunks_exact_mut(head_dim.max(1))) {
-            let position = self.positions[row / heads];
+            let position = positions[row / heads];
             let known = self.table.row(position);
-            let row = known.unwrap_or_else(|| far.row(position, self.inverse_frequencies));
-            let (cosines, sines) = row.split_at(self.inverse_frequencies.len());
+            let row = known.unwrap_or_else(|| far.row(position, inverse_frequencies));
+            let (cosines, sines) = row.split_at(inverse_frequencies.len());
             rotate_head(head, cosines, sines, turn);
         }
     }

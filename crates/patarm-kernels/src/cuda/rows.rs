@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::core::{Core, Grid, input, number, output, scratch};
 use super::device::Argument;
 use super::memory::Block;
-use crate::backend::{NormShape, RopeShape, RopeTurn, RotatedNorm, Update};
+use crate::backend::{NormShape, RopeTurn, RotatedNorm, Rotation, Update};
 use crate::buffer::Buffer;
 
 /// Least rows of a partial sum of columns.
@@ -134,39 +134,33 @@ fn add_sums(
     core.launch("add_partial_rows", Grid { blocks: [columns, 1], ..grid }, &arguments);
 }
 
-pub(crate) fn rope(
-    core: &Core,
-    x: &mut Buffer,
-    (positions, inverse_frequencies): (&[u32], &[f32]),
-    shape: RopeShape,
-    turn: RopeTurn,
-) {
+pub(crate) fn rope(core: &Core, x: &mut Buffer, rotation: Rotation<'_>, turn: RopeTurn) {
     let sign = match turn {
         RopeTurn::Forward => 1.0,
         RopeTurn::Backward => -1.0,
     };
-    let [positions, frequencies] = upload_rotation(core, positions, inverse_frequencies);
-    let grid = rotation_grid(shape);
+    let [positions, frequencies] = upload_rotation(core, rotation);
     let arguments = [
         output(x),
         scratch(&positions),
         scratch(&frequencies),
-        Argument::U32(number(shape.heads)),
-        Argument::U32(number(shape.head_dim)),
+        Argument::U32(number(rotation.heads)),
+        Argument::U32(number(rotation.head_dim())),
         Argument::F32(sign),
     ];
-    core.launch("rope", grid, &arguments);
+    core.launch("rope", rotation_grid(rotation), &arguments);
 }
 
-fn upload_rotation(core: &Core, positions: &[u32], inverse_frequencies: &[f32]) -> [Arc<Block>; 2] {
-    let bits = inverse_frequencies.iter().map(|frequency| frequency.to_bits()).collect();
-    [core.upload_u32(positions.to_vec()), core.upload_u32(bits)]
+/// Positions and frequencies on the device.
+fn upload_rotation(core: &Core, rotation: Rotation<'_>) -> [Arc<Block>; 2] {
+    let bits = rotation.inverse_frequencies.iter().map(|frequency| frequency.to_bits()).collect();
+    [core.upload_u32(rotation.positions.to_vec()), core.upload_u32(bits)]
 }
 
 /// A block a token, with room for a cosine and a sine a pair.
-fn rotation_grid(shape: RopeShape) -> Grid {
-    let shared = shape.head_dim * size_of::<f32>();
-    Grid { shared_bytes: number(shared), ..Grid::blocks(shape.tokens) }
+fn rotation_grid(rotation: Rotation<'_>) -> Grid {
+    let shared = rotation.head_dim() * size_of::<f32>();
+    Grid { shared_bytes: number(shared), ..Grid::blocks(rotation.positions.len()) }
 }
 
 pub(crate) fn rotated_norm(
@@ -176,20 +170,20 @@ pub(crate) fn rotated_norm(
     out: &mut Buffer,
     inv_rms: &mut Buffer,
 ) {
-    let RotatedNorm { positions, inverse_frequencies, shape, eps } = operation;
-    let [positions, frequencies] = upload_rotation(core, positions, inverse_frequencies);
+    let RotatedNorm { rotation, eps } = operation;
+    let [positions, frequencies] = upload_rotation(core, rotation);
     let arguments = [
         input(x),
         input(weight),
         scratch(&positions),
         scratch(&frequencies),
-        Argument::U32(number(shape.heads)),
-        Argument::U32(number(shape.head_dim)),
+        Argument::U32(number(rotation.heads)),
+        Argument::U32(number(rotation.head_dim())),
         Argument::F32(eps),
         output(out),
         output(inv_rms),
     ];
-    core.launch("rotated_norm", rotation_grid(shape), &arguments);
+    core.launch("rotated_norm", rotation_grid(rotation), &arguments);
 }
 
 /// Sets `d_x`; `d_out` is afterwards the gradient before the rotation.
@@ -200,18 +194,18 @@ pub(crate) fn rotated_norm_backward(
     d_out: &mut Buffer,
     d_x: &mut Buffer,
 ) {
-    let RotatedNorm { positions, inverse_frequencies, shape, .. } = operation;
-    let [positions, frequencies] = upload_rotation(core, positions, inverse_frequencies);
+    let rotation = operation.rotation;
+    let [positions, frequencies] = upload_rotation(core, rotation);
     let arguments = [
         input(x),
         input(weight),
         input(inv_rms),
         scratch(&positions),
         scratch(&frequencies),
-        Argument::U32(number(shape.heads)),
-        Argument::U32(number(shape.head_dim)),
+        Argument::U32(number(rotation.heads)),
+        Argument::U32(number(rotation.head_dim())),
         output(d_out),
         output(d_x),
     ];
-    core.launch("rotated_norm_backward", rotation_grid(shape), &arguments);
+    core.launch("rotated_norm_backward", rotation_grid(rotation), &arguments);
 }

@@ -1,8 +1,8 @@
 //! Every operation but attention.
 
 use patarm_models::kernels::{
-    AdamW, Backend, ChosenTokens, LinearShape, Moments, NormShape, Precision, RopeShape, RopeTurn,
-    RotatedNorm, SamplingOptions, StatisticsGradient, StatisticsShape, Update, random,
+    AdamW, Backend, ChosenTokens, LinearShape, Moments, NormShape, Precision, RopeTurn,
+    RotatedNorm, Rotation, SamplingOptions, StatisticsGradient, StatisticsShape, Update, random,
 };
 
 use crate::{below, close, cpu, devices, download, parity, poisoned, seed, values};
@@ -152,17 +152,25 @@ fn norms() {
     }
 }
 
+/// Nine positions, near and far.
+fn positions() -> Vec<u32> {
+    (0..9).map(|n| below(100_000, 18, n) as u32).collect()
+}
+
+fn frequencies(head_dim: usize) -> Vec<f32> {
+    (0..head_dim / 2).map(|n| 10_000f32.powf(-2.0 * n as f32 / head_dim as f32)).collect()
+}
+
 #[test]
 fn rotation() {
     for (heads, head_dim) in [(1, 2), (3, 64), (2, 128)] {
-        let shape = RopeShape { tokens: 9, heads, head_dim };
-        let positions: Vec<u32> = (0..9).map(|n| below(100_000, 18, n) as u32).collect();
-        let frequencies: Vec<f32> =
-            (0..head_dim / 2).map(|n| 10_000f32.powf(-2.0 * n as f32 / head_dim as f32)).collect();
+        let (positions, inverse_frequencies) = (positions(), frequencies(head_dim));
+        let rotation =
+            Rotation { positions: &positions, inverse_frequencies: &inverse_frequencies, heads };
         for turn in [RopeTurn::Forward, RopeTurn::Backward] {
             parity(Precision::F32, TIGHT, |b| {
-                let mut x = b.upload(&values(9 * heads * head_dim, 19));
-                b.rope(&mut x, &positions, &frequencies, shape, turn);
+                let mut x = b.upload(&values(rotation.rows() * head_dim, 19));
+                b.rope(&mut x, rotation, turn);
                 vec![("rope", download(b, &x))]
             });
         }
@@ -191,17 +199,11 @@ fn memory_is_counted_at_its_most() {
 #[test]
 fn rotated_norms() {
     for (heads, head_dim) in [(1, 2), (3, 64), (11, 128), (2, 34)] {
-        let positions: Vec<u32> = (0..9).map(|n| below(100_000, 18, n) as u32).collect();
-        let inverse_frequencies: Vec<f32> =
-            (0..head_dim / 2).map(|n| 10_000f32.powf(-2.0 * n as f32 / head_dim as f32)).collect();
-        let shape = RopeShape { tokens: positions.len(), heads, head_dim };
-        let operation = RotatedNorm {
-            positions: &positions,
-            inverse_frequencies: &inverse_frequencies,
-            shape,
-            eps: 1e-5,
-        };
-        let len = shape.tokens * heads * head_dim;
+        let (positions, inverse_frequencies) = (positions(), frequencies(head_dim));
+        let rotation =
+            Rotation { positions: &positions, inverse_frequencies: &inverse_frequencies, heads };
+        let operation = RotatedNorm { rotation, eps: 1e-5 };
+        let len = rotation.rows() * head_dim;
         parity(Precision::F32, TIGHT, |b| {
             let [x, mut d_out] = [91, 92].map(|stream| b.upload(&values(len, stream)));
             let weight = b.upload(&values(head_dim, 93));

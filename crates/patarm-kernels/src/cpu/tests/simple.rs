@@ -133,10 +133,11 @@ fn rotation_turns_pairs_and_the_gradient_turns_back() {
             let frequencies: Vec<f32> = (0..head_dim / 2)
                 .map(|n| 10_000f32.powf(-2.0 * n as f32 / head_dim as f32))
                 .collect();
-            let shape = RopeShape { tokens: positions.len(), heads: 3, head_dim };
-            let before = values(shape.tokens * 3 * head_dim, 8);
+            let rotation =
+                Rotation { positions: &positions, inverse_frequencies: &frequencies, heads: 3 };
+            let before = values(rotation.rows() * head_dim, 8);
             let mut x = cpu.upload(&before);
-            cpu.rope(&mut x, &positions, &frequencies, shape, RopeTurn::Forward);
+            cpu.rope(&mut x, rotation, RopeTurn::Forward);
             let mut expected = vec![0.0; before.len()];
             for (head, row) in before.chunks(head_dim).enumerate() {
                 for (n, &frequency) in frequencies.iter().enumerate() {
@@ -148,7 +149,7 @@ fn rotation_turns_pairs_and_the_gradient_turns_back() {
                 }
             }
             assert_close(x.host(), &expected, 1e-6);
-            cpu.rope(&mut x, &positions, &frequencies, shape, RopeTurn::Backward);
+            cpu.rope(&mut x, rotation, RopeTurn::Backward);
             assert_close(x.host(), &wide(&before), 1e-6);
         }
     }
@@ -162,24 +163,20 @@ fn a_rotated_norm_is_a_norm_and_then_a_rotation() {
         for (heads, head_dim) in [(1, 2), (3, 6), (9, 64)] {
             let inverse_frequencies: Vec<f32> =
                 (0..head_dim / 2).map(|n| 0.3f32.powi(n as i32 / 4)).collect();
-            let shape = RopeShape { tokens: positions.len(), heads, head_dim };
-            let operation = RotatedNorm {
+            let rotation = Rotation {
                 positions: &positions,
                 inverse_frequencies: &inverse_frequencies,
-                shape,
-                eps: EPS as f32,
+                heads,
             };
-            let len = shape.tokens * heads * head_dim;
+            let operation = RotatedNorm { rotation, eps: EPS as f32 };
+            let len = rotation.rows() * head_dim;
             let [x, weight] = [values(len, 8), values(head_dim, 9)].map(|data| cpu.upload(&data));
-            let rope = |x: &mut Buffer, turn| {
-                cpu.rope(x, &positions, &inverse_frequencies, shape, turn);
-            };
             let norm = operation.norm_shape();
             let [mut out, mut expected] = [0; 2].map(|_| cpu.alloc(len));
             let [mut inv_rms, mut expected_rms] = [0; 2].map(|_| cpu.alloc(norm.rows));
             cpu.rotated_norm(&x, &weight, operation, &mut out, &mut inv_rms);
             cpu.rms_norm(&x, &weight, norm, &mut expected, &mut expected_rms);
-            rope(&mut expected, RopeTurn::Forward);
+            cpu.rope(&mut expected, rotation, RopeTurn::Forward);
             assert!(bits(out.host()) == bits(expected.host()));
             assert!(bits(inv_rms.host()) == bits(expected_rms.host()));
 
@@ -190,7 +187,7 @@ fn a_rotated_norm_is_a_norm_and_then_a_rotation() {
             cpu.rotated_norm_backward(
                 &x, &weight, &inv_rms, &mut d_out, operation, &mut d_x, wanted,
             );
-            rope(&mut back, RopeTurn::Backward);
+            cpu.rope(&mut back, rotation, RopeTurn::Backward);
             let (target, wanted) = ((&mut expected, Update::Set), Some(&mut added));
             cpu.rms_norm_backward(&x, &weight, &inv_rms, &back, norm, target, wanted);
             assert!(bits(d_x.host()) == bits(expected.host()));
@@ -202,12 +199,13 @@ fn a_rotated_norm_is_a_norm_and_then_a_rotation() {
 #[test]
 fn rotations_of_several_models_do_not_mix() {
     let cpu = Cpu::new(1);
-    let shape = RopeShape { tokens: 1, heads: 1, head_dim: 2 };
     for round in 0..2 {
         for base in 1..8 {
             let mut x = cpu.upload(&[1.0, 0.0]);
             let position = 700 * (round + 1);
-            cpu.rope(&mut x, &[position], &[0.1 * base as f32], shape, RopeTurn::Forward);
+            let (positions, inverse_frequencies) = (&[position], &[0.1 * base as f32]);
+            let rotation = Rotation { positions, inverse_frequencies, heads: 1 };
+            cpu.rope(&mut x, rotation, RopeTurn::Forward);
             let angle = f64::from(position) * f64::from(0.1 * base as f32);
             assert_close(x.host(), &[angle.cos(), angle.sin()], 1e-6);
         }
