@@ -82,6 +82,7 @@ run_arm() {
     local recipe=$family
     case $family in
     ties | wins | soli_longer) recipe=soli_reward ;;
+    rgft | rgft_some) recipe=oprm ;;
     ebrm_more | ebrm_raw | ebrm_gate) recipe=ebrm ;;
     esac
     # The recipes' rate is meant for more than the 25 updates of one epoch here.
@@ -129,6 +130,9 @@ run_arm() {
         # As many pairs across prompts, all of them wins: Bradley-Terry across prompts.
         changes+=("data.train=$samples/$set/wins.jsonl" "soli_reward.head={ kind = \"last_token\" }")
         ;;
+    # Region flooding with labels of quality for all training pairs, or for a fifth.
+    rgft) changes+=("oprm.quality_labels=$samples/$set/train.quality.jsonl") ;;
+    rgft_some) changes+=("oprm.quality_labels=$samples/$set/train.quality.some.jsonl") ;;
     process_reward)
         if [ -e "$samples/$set/train.steps.jsonl" ]; then
             changes+=("data.train=$samples/$set/train.steps.jsonl" "data.held_out=$samples/$set/held_out.steps.jsonl"

@@ -9,9 +9,10 @@ calibration error, bias towards length, faults, training tokens and time of the 
 Sets of steps: the area under the curve of right against wrong steps. OUT holds runs, or what
 was kept of them: KEPT gets one small file a run, without any text (measured.py). COST is what
 scoring_cost.sh printed: a column of the set it was measured on. Runs with swapped labels
-stand once more in a table by their share, drawn to FOLDER/label_noise.svg. Ensembles are
-formed of the stored rewards as `patarm_reward::combinators` forms them. Needs the standard
-library only.
+stand once more in a table by their share (label_noise.py), drawn to FOLDER/label_noise.svg.
+Ordinal models are also measured against labels of quality (ratings.py). Ensembles are formed
+of the stored rewards as `patarm_reward::combinators` forms them. Needs the standard library
+only.
 """
 
 import argparse
@@ -21,8 +22,11 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
+import ratings
+from label_noise import noise, noise_figure
 from measured import Measured
-from summarise import bootstrap, defined_mean, differences, interval, mean, over_seeds, percent
+from summarise import bootstrap, differences, interval, mean, over_seeds, percent
+from tables import heading, share, shown, table
 
 TITLES = {
     "hh": "Harmlessness (hh-rlhf)",
@@ -37,11 +41,10 @@ NAME = re.compile(rf"({'|'.join(TITLES)})-(.+)-f([0-9.]+)-s(\d+)$")
 SETS_OF_STEPS = ("bigbench_mistake", "prmbench")
 # Where scores were timed, and where labels were swapped.
 COSTED_SET = NOISY_SET = "hh"
-COLOURS = ["#1b6ca8", "#b03a2e", "#1e8449", "#7d3c98", "#b9770e", "#34495e", "#0e8f8f", "#c2185b", "#6d4c41"]
 # How a run is read: the mark beside its directory when it is done, or what was kept of it.
 READ = {".seconds": lambda mark: Measured.of_run(mark.with_suffix("")), ".jsonl": Measured.kept}
 FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "soli_longer", "ties", "wins",
-            "oprm", "q_rm", "process_reward", "patarm"]
+            "oprm", "rgft_some", "rgft", "q_rm", "process_reward", "patarm"]
 
 
 def finished(out):
@@ -55,21 +58,13 @@ def finished(out):
     return found
 
 
-def keep(found, folder):
+def keep(found, qualities, folder):
     folder.mkdir(parents=True, exist_ok=True)
+    ratings.keep_quality_labels(qualities, folder)
     for (set_, flip), families in found.items():
         for family, seeds in families.items():
             for seed, run in seeds.items():
                 run.write(folder / f"{set_}-{family}-f{flip:g}-s{seed}.jsonl")
-
-
-def shown(values, digits=3):
-    value = defined_mean(float("nan") if value is None else value for value in values)
-    return f"{value:.{digits}f}" if value == value else "–"
-
-
-def share(values):
-    return percent(mean(value for value in values if value is not None))
 
 
 def pair_row(family, seeds, first, cost):
@@ -107,18 +102,6 @@ def pairs(title, families, costs):
         first = first or measured
         lines.append(cells)
     table(COLUMNS, lines)
-
-
-def heading(text):
-    print(f"\n**{text}.**\n")
-
-
-def table(columns, lines):
-    """Prints lines of cells, without columns in which nothing stands but of the gains."""
-    used = [at for at, name in enumerate(columns)
-            if name == "against the first" or any(line[at] != "–" for line in lines)]
-    for line in [columns, ["---"] * len(columns), *lines]:
-        print("| " + " | ".join(line[at] for at in used) + " |")
 
 
 def quantiles(member):
@@ -195,60 +178,6 @@ def figure(part):
     return "–" if part is None else percent(part)
 
 
-def noise(set_, by_share):
-    """A table of families by the share of swapped labels, of the seeds that have them all;
-    returns what it shows."""
-    shares = sorted(by_share)
-    lines = {}
-    for family in [name for name in FAMILIES if all(name in by_share[share] for share in shares)]:
-        seeds = sorted(set.intersection(*(set(by_share[share][family]) for share in shares)))
-        if seeds:
-            lines[family] = [(share, bootstrap(over_seeds(
-                [by_share[share][family][seed].credits() for seed in seeds]))) for share in shares]
-    heading(f"{TITLES[set_]}, swapped training labels: held-out accuracy")
-    table(["family", *(f"{100 * share:.0f} %" for share in shares)],
-          [[family, *(interval(measured) for _, measured in line)] for family, line in lines.items()])
-    return lines
-
-
-def noise_figure(lines):
-    """Accuracy against the share of swapped labels, one line a family, as SVG."""
-    left, top, width, height = 50, 20, 420, 260
-    values = [part for line in lines.values() for _, measured in line for part in measured]
-    low, high = 0.1 * int(10 * min(values)), 0.1 * int(10 * max(values) + 1)
-    most = max(share for line in lines.values() for share, _ in line)
-    at = lambda share, value: (left + 20 + share / most * (width - 40), top + (high - value) / (high - low) * height)
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 330" font-family="sans-serif" font-size="11">',
-             '<rect width="100%" height="100%" fill="white"/>',
-             f'<text x="{left + width}" y="{top + height + 34}" text-anchor="end">training labels swapped, %</text>',
-             f'<text x="{left - 40}" y="{top - 6}" fill="#666">held-out accuracy, %</text>']
-    for step in range(round(10 * low), round(10 * high) + 1):
-        y = at(0, step / 10)[1]
-        colour = "#888" if step == 5 else "#eee"
-        parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}" stroke="{colour}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#666">{10 * step}</text>')
-    for share in sorted({share for line in lines.values() for share, _ in line}):
-        parts.append(f'<text x="{at(share, 0)[0]:.1f}" y="{top + height + 16}" text-anchor="middle" '
-                     f'fill="#666">{100 * share:.0f}</text>')
-    for number, ((family, line), colour) in enumerate(zip(lines.items(), COLOURS)):
-        aside = 5 * (number - (len(lines) - 1) / 2)
-        parts += noise_line([(share, *measured) for share, measured in line], at, aside, colour)
-        parts.append(f'<text x="{left + width + 20}" y="{top + 16 + 18 * number}" fill="{colour}">● {family}</text>')
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def noise_line(points, at, aside, colour):
-    """A line with its intervals, moved aside so that they do not cover each other."""
-    places = [(at(share, value), at(share, low), at(share, high)) for share, value, low, high in points]
-    path = " ".join(f"{x + aside:.1f},{y:.1f}" for (x, y), _, _ in places)
-    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>']
-    for (x, y), (_, low), (_, high) in places:
-        x += aside
-        parts.append(f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{colour}"/>')
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-    return parts
-
-
 def scoring_costs(path):
     """Milliseconds a response by family, of the table that scoring_cost.sh printed."""
     if path is None:
@@ -273,8 +202,9 @@ def main():
     options = parser.parse_args()
     costs = scoring_costs(options.cost)
     found = finished(options.out)
+    qualities = ratings.quality_labels(options.out)
     if options.keep:
-        keep(found, options.keep)
+        keep(found, qualities, options.keep)
     for (set_, flip), families in sorted(found.items()):
         swapped = f", {100 * flip:.0f} % of the training labels swapped" if flip else ""
         title = TITLES[set_] + swapped
@@ -282,13 +212,14 @@ def main():
             pairs(title, families, costs if (set_, flip) == (COSTED_SET, 0) else {})
             if flip == 0:
                 ensembles(title, families)
+    ratings.zones(TITLES[ratings.SET], found.get((ratings.SET, 0.0), {}), qualities)
     for set_ in SETS_OF_STEPS:
         by_share = shares_of(found, set_)
         if by_share:
             steps(TITLES[set_], by_share)
     by_share = shares_of(found, NOISY_SET)
     if len(by_share) > 1:
-        lines = noise(NOISY_SET, by_share)
+        lines = noise(TITLES[NOISY_SET], by_share, FAMILIES)
         if options.figures and lines:
             (options.figures / "label_noise.svg").write_text(noise_figure(lines))
 

@@ -7,7 +7,7 @@ DATA is a folder with hh_rlhf, ultrafeedback_sample, qrm_gsm8k_pairs, derived (t
 made from GSM8K's flagged solutions), prmbench and bigbench_mistake. Per set OUT gets
 train.jsonl and held_out.jsonl without a common prompt; pairs also get pass_fail.jsonl,
 the training pairs as single responses that pass or fail. `shortcut` is hh with a planted
-word.
+word. UltraFeedback's overall scores become labels of quality (good, normal, bad).
 
 Two cores compute all of it, so the *shortest* items of a set are taken, in an order that
 is drawn once and does not follow a run's seed. Needs the standard library only.
@@ -23,6 +23,10 @@ TURN = "\n\nAssistant:"
 MARK = "Certainly! "
 CUT = {"ultrafeedback"}
 LONGEST_SIDE = 1000  # characters, about 256 tokens
+# Overall scores of UltraFeedback, 1 to 10, from which a response is normal and good: thirds
+# of its scale would leave next to nothing bad.
+NORMAL_ABOVE, GOOD_FROM = 4.0, 7.5
+LABELLED_SHARE = 0.2
 
 
 def rows(path):
@@ -50,10 +54,33 @@ def hh_rlhf(data):
             yield prompt, chosen, rejected
 
 
-def ultrafeedback(data):
+def ultrafeedback_rows(data):
     for part in ("train_clean", "eval_clean"):
-        for row in rows(data / f"ultrafeedback_sample/processed/{part}.jsonl.gz"):
-            yield row["prompt"], row["chosen"], row["rejected"]
+        yield from rows(data / f"ultrafeedback_sample/processed/{part}.jsonl.gz")
+
+
+def ultrafeedback(data):
+    for row in ultrafeedback_rows(data):
+        yield row["prompt"], row["chosen"], row["rejected"]
+
+
+def quality(score):
+    return "bad" if score <= NORMAL_ABOVE else "normal" if score < GOOD_FROM else "good"
+
+
+def quality_labels(data, folder):
+    """Labels of both sides of every pair beside the pairs, and of a share of the training
+    pairs (whose order is drawn already)."""
+    scores = {(row["prompt"], row["chosen"]): row["metadata"] for row in ultrafeedback_rows(data)}
+    for part in ("train", "held_out"):
+        labels = []
+        for line in rows(folder / f"{part}.jsonl"):
+            found = scores[line["prompt"], line["chosen"]]
+            labels.append({"id": line["id"], "first": quality(found["score_chosen"]),
+                           "second": quality(found["score_rejected"])})
+        write(folder / f"{part}.quality.jsonl", labels)
+        if part == "train":
+            write(folder / "train.quality.some.jsonl", labels[:round(LABELLED_SHARE * len(labels))])
 
 
 def qrm(data):
@@ -150,6 +177,7 @@ def main():
     planted(out, *pairs(out, "hh", hh_rlhf(data), counts))
     for name, items in (("ultrafeedback", ultrafeedback), ("qrm", qrm), ("flagged", flagged)):
         pairs(out, name, items(data), counts)
+    quality_labels(data, out / "ultrafeedback")
     # `patarm data steps` has brought these two into one form.
     for name in ("prmbench", "bigbench_mistake"):
         solutions(out, name, rows(out / f"{name}.jsonl"), counts)

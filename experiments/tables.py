@@ -1,0 +1,25 @@
+"""Tables in Markdown."""
+
+from summarise import defined_mean, mean, percent
+
+
+def shown(values, digits=3):
+    value = defined_mean(float("nan") if value is None else value for value in values)
+    return f"{value:.{digits}f}" if value == value else "–"
+
+
+def share(values):
+    return percent(mean(value for value in values if value is not None))
+
+
+def heading(text):
+    print(f"\n**{text}.**\n")
+
+
+def table(columns, lines):
+    """Prints lines of cells, without columns in which nothing stands but of the gains."""
+    lines = list(lines)
+    used = [at for at, name in enumerate(columns)
+            if name == "against the first" or any(line[at] != "–" for line in lines)]
+    for line in [columns, ["---"] * len(columns), *lines]:
+        print("| " + " | ".join(line[at] for at in used) + " |")
