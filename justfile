@@ -82,6 +82,10 @@ conformance *ARGS:
 clients:
     cd clients/python && python3 -B -m unittest
 
+# That the tables of the documentation are those of the kept results.
+tables:
+    cd experiments && python3 -B -m unittest
+
 # Every fuzz target in turn, SECONDS each; needs nightly Rust and cargo-fuzz.
 fuzz SECONDS="60" *TARGETS:
     python3 -B fuzz/seeds.py

@@ -87,14 +87,18 @@ run_arm() {
     esac
     # The recipes' rate is meant for more than the 25 updates of one epoch here.
     case $family in
-    patarm | ebrm | ebrm_more | ebrm_raw | ebrm_gate) ;;
+    patarm | patarm_faster | ebrm | ebrm_more | ebrm_raw | ebrm_gate) ;;
     *) changes+=("$recipe.optimizer.learning_rate=2e-4") ;;
     esac
     case $family in
-    patarm)
+    patarm | patarm_faster)
         # The recipe of the harmlessness pairs, one epoch.
         recipe=hh_rlhf
         changes+=("parameters.freeze_below=18" "cold_start.steps=16" "grpo.pairs=16" "grpo.steps=25")
+        if [ "$family" = patarm_faster ]; then
+            # The rate of the heads.
+            changes+=("grpo.optimizer.learning_rate=2e-4")
+        fi
         ;;
     ebrm | ebrm_more | ebrm_raw | ebrm_gate)
         local base=$out/$set-bradley_terry-f$flip-s$seed

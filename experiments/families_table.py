@@ -26,7 +26,7 @@ import ratings
 from label_noise import noise, noise_figure
 from measured import Measured
 from summarise import bootstrap, differences, interval, mean, over_seeds, percent
-from tables import heading, share, shown, table
+from tables import by_seed, heading, share, shown, table
 
 TITLES = {
     "hh": "Harmlessness (hh-rlhf)",
@@ -44,7 +44,8 @@ COSTED_SET = NOISY_SET = "hh"
 # How a run is read: the mark beside its directory when it is done, or what was kept of it.
 READ = {".seconds": lambda mark: Measured.of_run(mark.with_suffix("")), ".jsonl": Measured.kept}
 FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "soli_longer", "ties", "wins",
-            "oprm", "rgft_some", "rgft", "q_rm", "process_reward", "patarm"]
+            "oprm", "rgft_some", "rgft", "q_rm", "process_reward", "patarm",
+            "patarm_faster"]
 
 
 def finished(out):
@@ -71,7 +72,6 @@ def pair_row(family, seeds, first, cost):
     runs = [run for _, run in sorted(seeds.items())]
     measured = {seed: run.credits() for seed, run in sorted(seeds.items())}
     results = [run.result for run in runs]
-    by_seed = " / ".join(percent(mean(credit for credit, _ in one.values())) for one in measured.values())
     common = sorted(measured.keys() & first.keys())
     against = "–"
     if common and measured != first:
@@ -80,7 +80,7 @@ def pair_row(family, seeds, first, cost):
     without = interval(bootstrap(over_seeds(plain))) if all(plain) else "–"
     part = lambda name: [one[name] for one in results]
     return measured, [
-        family, by_seed, interval(bootstrap(over_seeds(list(measured.values())))), against,
+        family, by_seed(measured), interval(bootstrap(over_seeds(list(measured.values())))), against,
         shown(part("calibration_error")), shown(part("length_correlation"), 2),
         f"{share(part('chosen_longer'))} / {share(part('chosen_shorter'))}",
         percent(mean(part("fault_share"))), without,
@@ -140,11 +140,11 @@ def ensembles(title, families):
     trio = ("bradley_terry", "oprm", "q_rm")
     common = set.intersection(*(set(families.get(name, {})) for name in trio))
     if common:
-        by_seed = [combined([quantiles(families[name][seed].rewards()) for name in trio],
-                            statistics.mean) for seed in sorted(common)]
+        trios = [combined([quantiles(families[name][seed].rewards()) for name in trio], statistics.mean)
+                 for seed in sorted(common)]
         best = over_seeds([families["q_rm"][seed].credits() for seed in sorted(common)])
         seeds = "one seed" if len(common) == 1 else f"{len(common)} seeds"
-        lines.append(ensemble(f"{', '.join(trio)} by quantiles: mean, {seeds} against q_rm", over_seeds(by_seed), best))
+        lines.append(ensemble(f"{', '.join(trio)} by quantiles: mean, {seeds} against q_rm", over_seeds(trios), best))
     if lines:
         heading(f"{title}: ensembles")
         table(("members", "accuracy, 95 %", "against its members one by one"), lines)
@@ -185,7 +185,9 @@ def scoring_costs(path):
     cells = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in path.read_text().splitlines()]
     costs = {row[0]: row[1] for row in cells if len(row) == 2 and row[0] in FAMILIES}
     # The same network on the same base; the plain head, whatever it was trained with.
-    alike = {"ebrm_more": "ebrm", "ebrm_raw": "ebrm", "ebrm_gate": "ebrm", "ties": "bradley_terry"}
+    alike = {"ebrm_more": "ebrm", "ebrm_raw": "ebrm", "ebrm_gate": "ebrm", "soli_longer": "soli_reward",
+             "ties": "bradley_terry", "wins": "bradley_terry", "rgft": "oprm", "rgft_some": "oprm",
+             "patarm_faster": "patarm"}
     return costs | {name: costs[like] for name, like in alike.items() if like in costs}
 
 

@@ -16,6 +16,8 @@ def noise(title, by_share, names):
         if seeds:
             lines[family] = [(share, bootstrap(over_seeds(
                 [by_share[share][family][seed].credits() for seed in seeds]))) for share in shares]
+    if not lines:
+        return lines
     heading(f"{title}, swapped training labels: held-out accuracy")
     table(["family", *(f"{100 * share:.0f} %" for share in shares)],
           [[family, *(interval(measured) for _, measured in line)] for family, line in lines.items()])

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 
 from summarise import bootstrap, differences, interval, mean, over_seeds, percent, rows
-from tables import heading, table
+from tables import by_seed, heading, table
 
 # The set with labels of quality, the families that rate from 1 to 9, and their zones there.
 SET, FAMILIES = "ultrafeedback", ("oprm", "rgft_some", "rgft")
@@ -36,8 +36,7 @@ def zone_rows(rating, families, qualities):
         gain = [differences(first[seed], placed[seed]) for seed in common]
         first = first or placed
         ratings = rated(families[family].values(), qualities)
-        yield [family, " / ".join(percent(mean(right for right, _ in one.values())) for one in placed.values()),
-               interval(bootstrap(over_seeds(list(placed.values())))),
+        yield [family, by_seed(placed), interval(bootstrap(over_seeds(list(placed.values())))),
                interval(bootstrap(over_seeds(gain)), "+") if gain else "–",
                *(f"{mean(ratings[zone]):.2f}" for zone in ZONES)]
 

@@ -12,6 +12,12 @@ def share(values):
     return percent(mean(value for value in values if value is not None))
 
 
+def by_seed(measured):
+    """Means of {seed: {id: (value, cluster)}}, with a dash for a seed that is not there."""
+    return " / ".join(percent(mean(value for value, _ in measured[seed].values())) if seed in measured else "–"
+                      for seed in range(max(measured) + 1))
+
+
 def heading(text):
     print(f"\n**{text}.**\n")
 

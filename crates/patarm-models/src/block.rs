@@ -278,21 +278,8 @@ impl Block {
         let (mut d_gate, mut d_up) = (product, backend.alloc(d_product.len()));
         backend.swiglu_backward(&saved.gate, &saved.up, &d_product, &mut d_gate, &mut d_up);
         let (normed, _) = context.norm(&saved.x_mid, self.mlp_norm);
-        let mut d_normed = backend.alloc(normed.len());
-        self.gate.backward(
-            backend,
-            parameters,
-            gradients,
-            (&normed, &d_gate),
-            (&mut d_normed, Update::Set),
-        );
-        self.up.backward(
-            backend,
-            parameters,
-            gradients,
-            (&normed, &d_up),
-            (&mut d_normed, Update::Add),
-        );
+        let products = [(&self.gate, &d_gate), (&self.up, &d_up)];
+        let d_normed = products_backward(context, gradients, &normed, &products);
         let saved_norm = (&saved.x_mid, &saved.inv_rms_mid);
         context.norm_backward(gradients, self.mlp_norm, saved_norm, &d_normed, (d_x, Update::Add));
     }
@@ -339,28 +326,8 @@ impl Block {
             context.rope(&mut d_k, context.shape.kv_heads, RopeTurn::Backward);
         }
         let (normed, _) = context.norm(&saved.x, self.attention_norm);
-        let mut d_normed = backend.alloc(normed.len());
-        self.q.backward(
-            backend,
-            parameters,
-            gradients,
-            (&normed, &d_q),
-            (&mut d_normed, Update::Set),
-        );
-        self.k.backward(
-            backend,
-            parameters,
-            gradients,
-            (&normed, &d_k),
-            (&mut d_normed, Update::Add),
-        );
-        self.v.backward(
-            backend,
-            parameters,
-            gradients,
-            (&normed, &d_v),
-            (&mut d_normed, Update::Add),
-        );
+        let products = [(&self.q, &d_q), (&self.k, &d_k), (&self.v, &d_v)];
+        let d_normed = products_backward(context, gradients, &normed, &products);
         let saved_norm = (&saved.x, &saved.inv_rms);
         context.norm_backward(
             gradients,
@@ -370,6 +337,22 @@ impl Block {
             (d_x, Update::Add),
         );
     }
+}
+
+/// Gradient of the one input of several products, each with the gradient of its result.
+fn products_backward(
+    context: &Context<'_>,
+    gradients: &mut Gradients,
+    input: &Buffer,
+    products: &[(&Linear, &Buffer)],
+) -> Buffer {
+    let Context { backend, parameters, .. } = *context;
+    let mut d_input = backend.alloc(input.len());
+    for (n, (linear, d_out)) in products.iter().enumerate() {
+        let update = if n == 0 { Update::Set } else { Update::Add };
+        linear.backward(backend, parameters, gradients, (input, d_out), (&mut d_input, update));
+    }
+    d_input
 }
 
 fn attend(context: &Context<'_>, q: &Buffer, k: &Buffer, v: &Buffer) -> (Buffer, Buffer) {
