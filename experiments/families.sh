@@ -144,10 +144,12 @@ run_arm() {
         fi
         ;;
     esac
-    if [ "$recipe" = ebrm ]; then
-        MODEL="" train_once "$run" "$repository/recipes/$recipe.toml" "${changes[@]}"
-    else
-        train_once "$run" "$repository/recipes/$recipe.toml" "${changes[@]}"
+    local model=${MODEL:-}
+    if [ "$recipe" = ebrm ]; then model=""; fi
+    # A failed run is not a finished one: its folder and log stay, and it is free to be taken.
+    if ! MODEL=$model train_once "$run" "$repository/recipes/$recipe.toml" "${changes[@]}"; then
+        rmdir "$run.taken"
+        return 1
     fi
     echo $((SECONDS - started)) >"$run.seconds"
     if [ "$family" = process_reward ] && [ -e "$samples/$set/train.steps.jsonl" ]; then
