@@ -38,6 +38,8 @@ TITLES = {
     "bigbench_mistake": "BIG-Bench-Mistake",
 }
 NAME = re.compile(rf"({'|'.join(TITLES)})-(.+)-f([0-9.]+)-s(\d+)$")
+# What people or models prefer, without a planted word.
+PREFERENCES = ("hh", "ultrafeedback")
 SETS_OF_STEPS = ("bigbench_mistake", "prmbench")
 # Where scores were timed, and where labels were swapped.
 COSTED_SET = NOISY_SET = "hh"
@@ -171,6 +173,28 @@ def step_row(flip, seed, run):
             shown([run.minutes], 1)]
 
 
+def together(title, sets):
+    """The differences to the first family over the pairs of several sets, of families that all
+    of them have with the same seeds."""
+    base, *others = [name for name in FAMILIES if all(name in families for families in sets.values())] or [None]
+    lines = []
+    for family in others:
+        gains, used = {}, set()
+        for set_, families in sets.items():
+            seeds = sorted(families[base].keys() & families[family].keys())
+            used.add(tuple(seeds))
+            if not seeds:
+                continue
+            gain = over_seeds([differences(families[base][seed].credits(), families[family][seed].credits())
+                               for seed in seeds])
+            gains |= {(set_, pair): (value, (set_, prompt)) for pair, (value, prompt) in gain.items()}
+        if len(used) == 1 and gains:
+            lines.append([family, str(len(used.pop())), str(len(gains)), interval(bootstrap(gains), "+")])
+    if lines:
+        heading(f"{title}: difference to {base}")
+        table(("family", "seeds", "pairs", "difference, 95 %"), lines)
+
+
 def figure(part):
     if isinstance(part, dict):
         bounds = part.get("interval") or {}
@@ -215,6 +239,9 @@ def main():
             if flip == 0:
                 ensembles(title, families)
     ratings.zones(TITLES[ratings.SET], found.get((ratings.SET, 0.0), {}), qualities)
+    preferences = {set_: found[set_, 0.0] for set_ in PREFERENCES if (set_, 0.0) in found}
+    if len(preferences) > 1:
+        together(" and ".join(TITLES[set_] for set_ in preferences) + " together", preferences)
     for set_ in SETS_OF_STEPS:
         by_share = shares_of(found, set_)
         if by_share:
