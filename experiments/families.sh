@@ -81,7 +81,7 @@ run_arm() {
     esac
     local recipe=$family
     case $family in
-    ties | wins | soli_longer) recipe=soli_reward ;;
+    ties | wins) recipe=soli_reward ;;
     rgft | rgft_some) recipe=oprm ;;
     ebrm_more | ebrm_raw | ebrm_gate) recipe=ebrm ;;
     esac
@@ -120,12 +120,7 @@ run_arm() {
             changes+=("ebrm.scaling={ kind = \"raw\" }")
         fi
         ;;
-    soli_reward | soli_longer)
-        changes+=("data.train=$samples/$set/soli_reward.jsonl")
-        if [ "$family" = soli_longer ]; then
-            changes+=("soli_reward.schedule.epochs=4")
-        fi
-        ;;
+    soli_reward) changes+=("data.train=$samples/$set/soli_reward.jsonl") ;;
     ties)
         # Bradley-Terry with ties and nothing else of SoliReward: its head is the plain one.
         changes+=("data.train=$samples/$set/soli_reward.jsonl" "soli_reward.head={ kind = \"last_token\" }")

@@ -45,9 +45,8 @@ SETS_OF_STEPS = ("bigbench_mistake", "prmbench")
 COSTED_SET = NOISY_SET = "hh"
 # How a run is read: the mark beside its directory when it is done, or what was kept of it.
 READ = {".seconds": lambda mark: Measured.of_run(mark.with_suffix("")), ".jsonl": Measured.kept}
-FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "soli_longer", "ties", "wins",
-            "oprm", "rgft_some", "rgft", "q_rm", "process_reward", "patarm",
-            "patarm_faster"]
+FAMILIES = ["bradley_terry", "ebrm", "ebrm_more", "ebrm_raw", "ebrm_gate", "soli_reward", "ties", "wins", "oprm",
+            "rgft_some", "rgft", "q_rm", "process_reward", "patarm", "patarm_faster"]
 
 
 def finished(out):
@@ -209,9 +208,8 @@ def scoring_costs(path):
     cells = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in path.read_text().splitlines()]
     costs = {row[0]: row[1] for row in cells if len(row) == 2 and row[0] in FAMILIES}
     # The same network on the same base; the plain head, whatever it was trained with.
-    alike = {"ebrm_more": "ebrm", "ebrm_raw": "ebrm", "ebrm_gate": "ebrm", "soli_longer": "soli_reward",
-             "ties": "bradley_terry", "wins": "bradley_terry", "rgft": "oprm", "rgft_some": "oprm",
-             "patarm_faster": "patarm"}
+    alike = {"ebrm_more": "ebrm", "ebrm_raw": "ebrm", "ebrm_gate": "ebrm", "ties": "bradley_terry",
+             "wins": "bradley_terry", "rgft": "oprm", "rgft_some": "oprm", "patarm_faster": "patarm"}
     return costs | {name: costs[like] for name, like in alike.items() if like in costs}
 
 
