@@ -83,7 +83,8 @@ impl std::fmt::Display for Device {
 /// Arithmetic of products with weights; everything else is in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
-    /// bf16 where its instructions outrun single precision, else f32, as `model logprobs`.
+    /// bf16 where its instructions outrun single precision, else f32, as `model logprobs` and
+    /// `quickstart`.
     Auto,
     /// Single precision.
     F32,
