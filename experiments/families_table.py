@@ -26,7 +26,7 @@ import ratings
 from label_noise import noise, noise_figure
 from measured import Measured
 from summarise import bootstrap, differences, interval, mean, over_seeds, percent
-from tables import by_seed, heading, share, shown, table
+from tables import against, by_seed, heading, share, shown, table
 
 TITLES = {
     "hh": "Harmlessness (hh-rlhf)",
@@ -73,15 +73,12 @@ def pair_row(family, seeds, first, cost):
     runs = [run for _, run in sorted(seeds.items())]
     measured = {seed: run.credits() for seed, run in sorted(seeds.items())}
     results = [run.result for run in runs]
-    common = sorted(measured.keys() & first.keys())
-    against = "–"
-    if common and measured != first:
-        against = interval(bootstrap(over_seeds([differences(first[seed], measured[seed]) for seed in common])), "+")
     plain = [run.credits("plain") for run in runs]
     without = interval(bootstrap(over_seeds(plain))) if all(plain) else "–"
     part = lambda name: [one[name] for one in results]
     return measured, [
-        family, by_seed(measured), interval(bootstrap(over_seeds(list(measured.values())))), against,
+        family, by_seed(measured), interval(bootstrap(over_seeds(list(measured.values())))),
+        against(first, measured),
         shown(part("calibration_error")), shown(part("length_correlation"), 2),
         f"{share(part('chosen_longer'))} / {share(part('chosen_shorter'))}",
         percent(mean(part("fault_share"))), without,
@@ -174,24 +171,23 @@ def step_row(flip, seed, run):
 
 def together(title, sets):
     """The differences to the first family over the pairs of several sets, of families that all
-    of them have with the same seeds."""
+    of them have, with the seeds that all of them have."""
     base, *others = [name for name in FAMILIES if all(name in families for families in sets.values())] or [None]
     lines = []
     for family in others:
-        gains, used = {}, set()
-        for set_, families in sets.items():
-            seeds = sorted(families[base].keys() & families[family].keys())
-            used.add(tuple(seeds))
-            if not seeds:
-                continue
-            gain = over_seeds([differences(families[base][seed].credits(), families[family][seed].credits())
-                               for seed in seeds])
-            gains |= {(set_, pair): (value, (set_, prompt)) for pair, (value, prompt) in gain.items()}
-        if len(used) == 1 and gains:
-            lines.append([family, str(len(used.pop())), str(len(gains)), interval(bootstrap(gains), "+")])
+        seeds = set.intersection(*(set(families[name]) for families in sets.values() for name in (base, family)))
+        if seeds:
+            before, after = ({seed: joined(sets, name, seed) for seed in seeds} for name in (base, family))
+            lines.append([family, str(len(seeds)), str(len(before[min(seeds)])), against(before, after)])
     if lines:
         heading(f"{title}: difference to {base}")
         table(("family", "seeds", "pairs", "difference, 95 %"), lines)
+
+
+def joined(sets, family, seed):
+    """Credits of the pairs of all sets."""
+    return {(set_, pair): (credit, (set_, prompt)) for set_, families in sets.items()
+            for pair, (credit, prompt) in families[family][seed].credits().items()}
 
 
 def figure(part):

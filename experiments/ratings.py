@@ -3,8 +3,8 @@
 import json
 from collections import defaultdict
 
-from summarise import bootstrap, differences, interval, mean, over_seeds, percent, rows
-from tables import by_seed, heading, table
+from summarise import bootstrap, interval, mean, over_seeds, percent, rows
+from tables import against, by_seed, heading, table
 
 # The set with labels of quality, the families that rate from 1 to 9, and their zones there.
 SET, FAMILIES = "ultrafeedback", ("oprm", "rgft_some", "rgft")
@@ -32,13 +32,10 @@ def zone_rows(rating, families, qualities):
     first = {}
     for family in rating:
         placed = {seed: in_zone(run, qualities) for seed, run in sorted(families[family].items())}
-        common = sorted(placed.keys() & first.keys())
-        gain = [differences(first[seed], placed[seed]) for seed in common]
-        first = first or placed
         ratings = rated(families[family].values(), qualities)
         yield [family, by_seed(placed), interval(bootstrap(over_seeds(list(placed.values())))),
-               interval(bootstrap(over_seeds(gain)), "+") if gain else "–",
-               *(f"{mean(ratings[zone]):.2f}" for zone in ZONES)]
+               against(first, placed), *(f"{mean(ratings[zone]):.2f}" for zone in ZONES)]
+        first = first or placed
 
 
 def in_zone(run, qualities):

@@ -1,6 +1,6 @@
 """Tables in Markdown."""
 
-from summarise import defined_mean, mean, percent
+from summarise import bootstrap, defined_mean, differences, interval, mean, over_seeds, percent
 
 
 def shown(values, digits=3):
@@ -16,6 +16,14 @@ def by_seed(measured):
     """Means of {seed: {id: (value, cluster)}}, with a dash for a seed that is not there."""
     return " / ".join(percent(mean(value for value, _ in measured[seed].values())) if seed in measured else "–"
                       for seed in range(max(measured) + 1))
+
+
+def against(first, measured):
+    """The gain over `first` with the seeds that both have, paired; a dash where there are none."""
+    common = sorted(first.keys() & measured.keys())
+    if not common:
+        return "–"
+    return interval(bootstrap(over_seeds([differences(first[seed], measured[seed]) for seed in common])), "+")
 
 
 def heading(text):

@@ -53,7 +53,7 @@ struct Outcome {
 /// Runs the quickstart.
 pub(crate) fn run(options: &Quickstart, global: &Global) -> anyhow::Result<()> {
     // bfloat16 cost eight to twenty-one points of accuracy here (docs/results.md).
-    let global = &resolve::reference(global);
+    let global = &resolve::single_precision(global);
     let start = Instant::now();
     if options.out.join("recipe.toml").exists() {
         let message = format!(

@@ -41,8 +41,8 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Arc<Tokenizer>,
 }
 
-/// The global options of a command that is the reference unless told otherwise.
-pub(crate) fn reference(global: &Global) -> Global {
+/// The global options of a command that computes in single precision unless told otherwise.
+pub(crate) fn single_precision(global: &Global) -> Global {
     let precision = match global.precision {
         cli::Precision::Auto => cli::Precision::F32,
         chosen => chosen,

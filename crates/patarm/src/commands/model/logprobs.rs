@@ -58,7 +58,7 @@ struct Summary<'a> {
 pub(super) fn run(model: &str, request: Request<'_>, global: &Global) -> anyhow::Result<()> {
     let located = resolve::locate(model)?;
     let reader = RowReader::open(request.input)?;
-    let (files, mut decoder) = super::open_decoder(&located, &resolve::reference(global))?;
+    let (files, mut decoder) = super::open_decoder(&located, &resolve::single_precision(global))?;
     freeze(&mut decoder);
     let limits = Limits {
         vocab: decoder.shape.vocab,
